@@ -373,11 +373,7 @@ def answer(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as one line of JSON.")] = False,
 ) -> None:
     with _errors_explained():
-        one = (image, question, choices)
-        if (data is None) == (not any(one)) or (data is None and not all(one)):
-            raise ConfigError(
-                "There is nothing to answer. Give --image, --question and --choices (once for each choice), or --data."
-            )
+        _require_question({"--image": image, "--question": question, "--choices": choices}, data)
         settings = _of_run(run, config, preset, set_, None)
         with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
             from mcvqa.answer.answerer import Answerer
@@ -392,6 +388,16 @@ def answer(
             found = answerer.answer(image, question or "", choices or [])
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             print((answer_as_json if json else answer_with_bars)(found, choices or []))
+
+
+def _require_question(parts: dict[str, object], data: Path | None) -> None:
+    given, missing = [name for name, value in parts.items() if value], [name for name, value in parts.items() if not value]
+    if given and data is not None:
+        raise ConfigError(f"Give either --data or one question ({', '.join(given)}), not both.")
+    if data is None and not given:
+        raise ConfigError("There is nothing to answer. Give --image, --question and --choices (once for each choice), or --data.")
+    if data is None and missing:
+        raise ConfigError(f"One question needs {', '.join(missing)} too. For a table of questions, give --data instead.")
 
 
 def _number(fold: str | None) -> int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mcvqa
 from mcvqa import run
@@ -77,6 +78,18 @@ def test_infer_gives_the_same_letters(trained, exported, rows, kind, base, withi
     require_same_answers(Answerer(trained, use_tta=False), rows, found, within)
 
 
+@pytest.mark.nightly
+def test_infer_shows_transparency_on_white_too(trained, exported, rows, tmp_path):
+    """A black shape on nothing was black on black."""
+    picture = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (16, 16, 40, 40))
+    picture.save(tmp_path / "clear.png")
+    row = (str(tmp_path / "clear.png"), *rows[0][1:])
+    names = runpy.run_path(str(exported["merged"] / "infer.py"))
+    found = names["letter_probabilities"](names["load_exported"](exported["merged"]), *row)
+    require_same_answers(Answerer(trained, use_tta=False), [row], [found], 0.01)
+
+
 WITHOUT_PACKAGE = """
 import json, runpy, sys
 sys.modules['mcvqa'] = None
@@ -133,6 +146,10 @@ def test_infer_is_short_and_says_how_it_is_called(exported, monkeypatch, dataset
     monkeypatch.setattr(sys, "argv", [str(script)])
     with pytest.raises(SystemExit, match=r"python infer\.py PHOTO QUESTION CHOICE CHOICE"):
         runpy.run_path(str(script), run_name="__main__")
+    for photo in ("nowhere.jpg", str(script)):
+        monkeypatch.setattr(sys, "argv", [str(script), photo, "Which color?", "red", "green"])
+        with pytest.raises(SystemExit, match=photo):
+            runpy.run_path(str(script), run_name="__main__")
     monkeypatch.setattr(sys, "argv", [str(script), str(dataset / "test/test_0000.jpg"), "Which color?", "red", "green"])
     runpy.run_path(str(script), run_name="__main__")
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]

@@ -187,6 +187,9 @@ def test_nothing_of_a_run_and_no_input_is_overwritten(trained, answerer, new):
         answer_table(answerer, new / "questions.csv", new / "questions.csv")
     with pytest.raises(ConfigError, match="is a folder"):
         answer_table(answerer, new / "questions.csv", new)
+    for nowhere in (new / "questions.csv" / "x.csv", Path("/dev/null/x.csv")):  # before an hour of answering, not after it
+        with pytest.raises(ConfigError, match=r"x\.csv cannot be written \(Not a directory\): name another file"):
+            answer_table(answerer, new / "questions.csv", nowhere)
 
 
 def without_choices(new: Path) -> Path:
@@ -260,8 +263,8 @@ def test_a_table_is_answered_by_the_command(trained, dataset, tmp_path):
 
 MISTAKES = {
     "nothing to answer": ((), "There is nothing to answer"),
-    "both": (("--data", "x.csv", "--image", "x.jpg"), "There is nothing to answer"),
-    "no choices": (("--image", "x.jpg", "--question", "?"), "There is nothing to answer"),
+    "both": (("--data", "x.csv", "--image", "x.jpg"), "Give either --data or one question (--image), not both"),
+    "no choices": (("--image", "x.jpg", "--question", "?"), "One question needs --choices too"),
     "one choice": (("--image", "{photograph}", "--question", "?", "--choices", "red"), "2 to 26 choices, not 1"),
     "no photograph": (("--image", "x.jpg", "--question", "?", "--choices", "a", "--choices", "b"), "x.jpg: no such file"),
     "no such fold": (("--data", "x.csv", "--fold", "5"), "There is no fold 5"),

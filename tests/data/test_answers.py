@@ -305,7 +305,7 @@ def test_letters_that_choices_carry_out_of_order_are_not_guessed() -> None:
 ])
 def test_answers_that_are_spelt_otherwise_than_a_submission_are_known(form, written, ours) -> None:
     cells = [(form.format(A=LETTERS[i].upper(), n=i + 1, text=ROW[i]), ROW) for i in range(4)]
-    assert find_convention(cells).unlike == ((written, ours) if written else ())
+    assert find_convention(cells).unlike[:2] == ((written, ours) if written else ())
 
 
 @pytest.mark.parametrize(("written", "why"), [

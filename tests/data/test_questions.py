@@ -77,7 +77,8 @@ def test_delimiters_and_newlines_in_quotes(tmp_path: Path, delimiter: str) -> No
      (f"id,path,question{''.join(f',choice{n}' for n in range(1, 28))}\n1,p,q{',x' * 27}\n".encode(), "27 choice columns"),
      (b"id,path,image,question,a,b\n1,p,i,q,x,y\n", "path, image. Choose with --set image_column"),
      (b"id,path,question,a,b,answer,label\n1,p,q,x,y,a,b\n", "--set answer_column"),
-     (b"VQA 2026,,,,\n,,,,\nid,path,question,a,b\n1,p,q,x,y\n", r"header seems to be row 1 .*\(id, path, .*: delete")],
+     (b"VQA 2026,,,,\n,,,,\nid,path,question,a,b\n1,p,q,x,y\n", r"header seems to be row 1 .*\(id, path, .*: delete"),
+     ("번호,사진,질문,보기1,보기2\nid,path,question,a,b\n1,p,q,x,y\n".encode(), "second header, row 1: delete one")],
 )
 def test_unusable_files_say_why(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):

@@ -1,5 +1,6 @@
 """Any file that people keep rows in gives the cells that they see."""
 import bz2
+import datetime
 import gzip
 import io
 import json
@@ -90,6 +91,42 @@ def test_formats_of_libraries(tmp_path: Path, name: str, library: str) -> None:
     frame = pd.DataFrame(ROWS, columns=HEADER)
     frame.to_parquet(tmp_path / name) if name.endswith("parquet") else frame.to_excel(tmp_path / name, index=False)
     assert read_cells(tmp_path / name).records == ROWS
+
+
+def book(path: Path, *rows: list[object], formats: dict[int, str] | None = None) -> Path:
+    """Write a sheet; `formats`: column from 1 -> number format of its cells."""
+    sheet = pytest.importorskip("openpyxl").Workbook()
+    for row in rows:
+        sheet.active.append(row)
+    for column, form in (formats or {}).items():
+        for number in range(2, len(rows) + 1):
+            sheet.active.cell(number, column).number_format = form
+    sheet.save(path)
+    return path
+
+
+def test_words_that_pandas_takes_for_missing_are_words_in_a_sheet(tmp_path: Path) -> None:
+    """A choice `None` was lost without a word, and `NA` was no id: the row had fewer choices."""
+    rows = [["NA", "p.jpg", "which?", "null", "None", "b"], ["N/A", "q.jpg", "which?", "nan", "NULL", "a"]]
+    table = read_questions(book(tmp_path / "train.xlsx", HEADER, *rows))
+    assert [(q.id, q.choices, q.answer) for q in table.questions] == [("NA", ("null", "None"), 1), ("N/A", ("nan", "NULL"), 0)]
+
+
+def test_numbers_and_dates_of_a_sheet_are_read_as_it_shows_them(tmp_path: Path) -> None:
+    day, moment = datetime.datetime(2024, 3, 4), datetime.datetime(2024, 3, 4, 5, 6)
+    rows = [[7, 0.125, 0.29, day, moment, 3.0, True], [12, 1, 0.5, day, moment, 2.5, None]]
+    formats = {1: "0000", 2: "0.0%", 3: "0%", 4: "yyyy-mm-dd"}
+    cells = read_cells(book(tmp_path / "train.xlsx", list("abcdefg"), *rows, formats=formats))
+    assert cells.records == [["0007", "12.5%", "29%", "2024-03-04", "2024-03-04 05:06:00", "3", "True"],
+                             ["0012", "100%", "50%", "2024-03-04", "2024-03-04 05:06:00", "2.5", ""]]
+
+
+def test_empty_rows_and_columns_of_a_sheet_are_none_of_its_table(tmp_path: Path) -> None:
+    rows: list[list[object]] = [[None] * 8, [*HEADER, None, " "], ROWS[0], [None], [*ROWS[1], "", None]]
+    cells = read_cells(book(tmp_path / "train.xlsx", *rows))
+    assert cells.header == HEADER and cells.records == ROWS
+    with pytest.raises(DataError, match="has no rows below its header"):
+        read_cells(book(tmp_path / "test.xlsx"))
 
 
 def tarred(name: str = "train.csv") -> bytes:

@@ -162,6 +162,26 @@ def test_how_answers_are_written_is_learned_from_the_files(tmp_path, sample, tra
     assert find_form(rows, None, train, "zero").style == "zero"
 
 
+@pytest.mark.parametrize(("sample", "train", "answers", "said"), [
+    (("1번", "4번"), LOWER, ("1번", "2번"), "submission_style=lower"), (("2번", "2번"), SPELT, ("1번", "2번"), ""),
+    (("(a)", "(a)"), LOWER, ("(a)", "(b)"), ""), (("option_B", "option_D"), UPPER, ("option_A", "option_B"), ""),
+    (("1.0", "4.0"), ONE, ("1", "2"), "writes '1.0' where the submission has '1'"),
+    (("(1)", "4."), ONE, ("1", "2"), "writes '(1)' where the submission has '1'"),
+    (("", ""), SPELT, ("1", "2"), "or write so into sample"), (("1", "1"), SPELT, ("1", "2"), "the training file writes '1번'"),
+])
+def test_what_the_sample_writes_around_its_answers_is_written_too(tmp_path, sample, train, answers, said):
+    """It was left out, and `validate` refused the competition's own form."""
+    rows = questions(2)
+    file = sample_file(tmp_path, ["id,answer", *(f"{q.id},{answer}" for q, answer in zip(rows, sample, strict=True))])
+    form = find_form(rows, file, train)
+    lines = lines_written(tmp_path, rows, form)
+    assert lines[1:] == [f"{q.id},{answer}" for q, answer in zip(rows, answers, strict=True)]
+    assert said in " ".join(form.notes) and bool(said) == bool(form.notes)
+    assert not problems(tmp_path, lines, rows, form)
+    bare = lines_written(tmp_path, rows, find_form(rows, file, train, form.style))
+    assert form.around == ("", "") or f"such as {answers[0]!r}, and fit" in problems(tmp_path, bare, rows, form)
+
+
 def test_where_no_file_tells_it_is_asked(tmp_path):
     mixed = find_convention([("a", ("w", "x")), ("B", ("w", "x"))])
     with pytest.raises(SubmissionError, match=r"submission_style=lower\|upper"):

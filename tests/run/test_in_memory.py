@@ -126,3 +126,12 @@ def test_several_splits_and_streams_are_named_with_what_to_give(dataset, tmp_pat
 def test_what_is_no_table_is_named(tmp_path):
     with pytest.raises(DataError, match="train is a list; a pandas DataFrame or a"):
         with_tables(Config(output_dir=str(tmp_path)), train=[1, 2])
+
+
+def test_missing_values_of_any_dtype_are_empty_cells(dataset, frames, tmp_path):
+    """pandas.NA, of Int64 and string columns, cannot be compared and ended in a TypeError."""
+    train = frames["train"].assign(number=range(len(frames["train"]))).convert_dtypes()
+    train.loc[train.index[0], ["answer", "number"]] = pd.NA
+    config = Config(data_dir=str(dataset), output_dir=str(tmp_path))
+    found = data_of(with_tables(config, train=train, test=frames["test"]))
+    assert len(found.train) == len(train) - 1 and "1 row is left out: no answer" in " ".join(found.notes)

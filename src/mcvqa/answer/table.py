@@ -1,6 +1,7 @@
 """Answers a table of new questions as answers.csv or a submission. Interrupted work is kept in cache/ and resumed."""
 import dataclasses
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from mcvqa.answer.answerer import Answerer
 from mcvqa.answer.asked import NewRows, read_asked
 from mcvqa.answer.trained import TrainedRun, models_named
-from mcvqa.base.files import DamagedFile
+from mcvqa.base.files import DamagedFile, existing_folder
 from mcvqa.base.informing import counted
 from mcvqa.config import ConfigError, settings_hash
 from mcvqa.data.answers import AnswerConvention
@@ -36,7 +37,7 @@ def answer_table(answerer: Answerer, source: Path, out: Path, *, submission: boo
         submission: write a submission instead, in the form of sample_submission.csv next to the table.
 
     Raises:
-        ConfigError: `out` is the table itself, or is in a folder where runs keep their files.
+        ConfigError: `out` is the table itself, is in a folder where runs keep their files, or cannot be written.
         DataError: the table cannot be read, or most of its photographs cannot be read.
         SubmissionError: the submission would not be valid.
     """
@@ -75,6 +76,11 @@ def _require_own_file(answerer: Answerer, source: Path, out: Path) -> None:
     for folder in answerer.trained.project.paths.written:
         if there.is_relative_to(folder.resolve()):
             raise ConfigError(f"--out {out} lies in {folder}, where runs keep their files: name another folder.")
+    try:
+        with tempfile.TemporaryFile(dir=existing_folder(there.parent), prefix=out.name):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written ({error.strerror or error}): name another file.") from None
 
 
 def _form_of(answerer: Answerer, asked: NewRows) -> SubmissionForm:

@@ -197,7 +197,8 @@ class AnswerConvention:
         numbers: what a number may mean; several if the file is ambiguous.
         usual: notation of nine in ten of its answers, one of SUBMISSION_STYLES; "" if there is no such style.
         why: for numbers that are not positions or are ambiguous, the cell that shows it.
-        unlike: (how most of its answers are written, the same in the `usual` style): '2번' and '2'; empty if they agree.
+        unlike: (how most of its answers are written, the same in the `usual` style): '2번' and '2'; empty if they agree. Then,
+            if it is so in all of them, what is before and behind the usual style: '' and '번'.
     """
 
     words: tuple[Meaning, ...] = ("letter", "text")
@@ -253,14 +254,18 @@ def find_convention(
 
 
 def _unlike(cells: list[tuple[str, Sequence[str], int]], usual: str) -> tuple[str, ...]:
-    """Find how most cells differ from the usual notation, and their usual form; empty: most are as usual.
+    """Find how most cells differ from the usual notation, as in `AnswerConvention.unlike`.
 
     Args:
         cells: written text, choices of the row, and the choice that it means.
     """
     pairs = [(written.strip(), written_answer(index, choices, usual)) for written, choices, index in cells]
     other = [pair for pair in pairs if pair[0] != pair[1].strip()]
-    return other[0] if 2 * len(other) > len(pairs) else ()
+    if 2 * len(other) <= len(pairs):
+        return ()
+    before, _, behind = other[0][0].rpartition(other[0][1])
+    alike = behind != ".0" and all(text == before + ours + behind for text, ours in pairs)  # 2.0 is made by pandas
+    return (*other[0], before, behind) if alike else other[0]
 
 
 def _meanings_of_words(cells: list[Readings]) -> tuple[Meaning, ...]:

@@ -1,6 +1,8 @@
-"""Reads tables by pandas (Excel, Parquet, Arrow as `datasets` writes it) and tables in memory as cells."""
+"""Reads tables of Excel, Parquet and Arrow (as `datasets` writes it) and tables in memory as cells."""
+import datetime
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,11 @@ def cells_of_library(path: Path, raw: bytes, kind: str) -> Cells:
     Raises:
         DataError: the file is damaged, or a library is not installed.
     """
-    import pandas as pd
-
     needed = "openpyxl" if kind == "xlsx" else "pyarrow"
     try:
         if kind == "xlsx":
-            frame, kind = _frame_of_sheets(pd.read_excel(io.BytesIO(raw), dtype=object, sheet_name=None), path.stem)
-        else:
-            frame = _frame_of_arrow(raw, kind)
+            return _cells_of_book(path, raw)
+        frame = _frame_of_arrow(raw, kind)
     except ImportError:
         raise DataError(f"{path} needs {needed} to be read: pip install {needed}. Or save it as 'CSV UTF-8'.") from None
     except Exception as error:  # each library raises its own errors for damaged files
@@ -33,13 +32,45 @@ def cells_of_library(path: Path, raw: bytes, kind: str) -> Cells:
     return cells_of_frame(path, frame, kind)
 
 
-def _frame_of_sheets(sheets: dict[str, Any], stem: str) -> tuple[Any, str]:
-    """Choose the sheet that is named like the file, else the first with a table's columns; returns its name too."""
-    tables = [name for name, frame in sheets.items() if frame.shape[1] > 2] or [*sheets]
-    chosen = next((name for name in tables if name.strip().lower() == stem.lower()), tables[0])
-    return sheets[chosen], f"xlsx, sheet {chosen!r}" if len(sheets) > 1 else "xlsx"
+# %% Excel
+def _cells_of_book(path: Path, raw: bytes) -> Cells:
+    """Read the sheet that is named like the file, else the first with a table's columns.
+
+    Not by pandas, which takes the words None, NA and null for missing, and drops the formats of numbers.
+    """
+    from openpyxl import load_workbook
+
+    book = load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
+    sheets = {sheet.title: _cells_of_sheet(sheet) for sheet in book.worksheets}
+    tables = [name for name, cells in sheets.items() if cells and len(cells[0]) > 2] or [*sheets]
+    chosen = next((name for name in tables if name.strip().lower() == path.stem.lower()), tables[0])
+    header, *records = sheets[chosen] or [[]]
+    return Cells(path, header, records, f"xlsx, sheet {chosen!r}" if len(sheets) > 1 else "xlsx")
 
 
+def _cells_of_sheet(sheet: Any) -> list[list[str]]:
+    """Read the rows that are not empty, all as wide as the widest."""
+    sheet.reset_dimensions()  # some programs write wrong ones
+    rows = [[_shown(cell) for cell in row] for row in sheet.iter_rows()]
+    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    width = max((i for row in rows for i, cell in enumerate(row, start=1) if cell.strip()), default=0)
+    return [[*row[:width], *[""] * (width - len(row))] for row in rows]
+
+
+def _shown(cell: Any) -> str:
+    """Write a cell as Excel shows it where its format matters: 0007, 50%, and a date without a time."""
+    value, form = cell.value, cell.number_format or "" if cell.value is not None else ""
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time() and "h" not in form.lower():
+        return value.date().isoformat()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if re.fullmatch(r"0[.0]*%", form):
+            return f"{100 * value:.12g}%"
+        if re.fullmatch("00+", form) and float(value).is_integer():
+            return f"{int(value):0{len(form)}d}"
+    return as_cell(value)
+
+
+# %% Parquet, Arrow, memory
 def _frame_of_arrow(raw: bytes, kind: str) -> Any:
     from pyarrow import ipc, parquet
 
@@ -74,6 +105,7 @@ def cells_of_frame(path: Path, frame: Any, kind: str = "DataFrame") -> Cells:
         kind: kind of the file, for display.
     """
     frame = frame.reset_index([name for name in frame.index.names if name and name not in frame.columns])
+    frame = frame.astype(object).where(frame.notna(), None)  # pd.NA, unlike NaN, cannot even be compared
     columns = [[as_cell(value) for value in frame.iloc[:, i].tolist()] for i in range(frame.shape[1])]
     records = [list(cells) for cells in zip(*columns, strict=True)]
     return Cells(path, [str(name) for name in frame.columns], [r for r in records if any(c.strip() for c in r)], kind)

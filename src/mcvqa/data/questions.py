@@ -198,28 +198,32 @@ def _with_choice_columns(table: Cells) -> Cells:
 
 def _layout_of(table: Cells, named: dict[str, str], labelled: bool | None) -> "ColumnLayout":
     path, header = table.path, table.header
+    row, names = _header_below(table, named)
     try:
         layout = _find_layout(path, header, named, labelled)
     except DataError as error:
-        raise DataError(f"{error}{_header_below(table, named)}") from None
+        advice = f" The header seems to be row {row} below that line ({names}): delete what is above it." if row else ""
+        raise DataError(f"{error}{advice}") from None
+    if row:  # it would be a row to answer
+        raise DataError(f"{path} has a second header, row {row}: delete one of the two.")
     answered = any(i < len(cells) and cells[i].strip() for cells in table.records for i in layout.labels)
     if labelled and not answered:
-        names = [header[i] for i in layout.labels]
-        contents = f"empty: {', '.join(names)}" if names else f"its columns are {', '.join(header)}"
+        names = ", ".join(header[i] for i in layout.labels)
+        contents = f"empty: {names}" if names else f"its columns are {', '.join(header)}"
         beside = f" If they are in {', '.join(near)}, join them by id." if (near := near_misses_of(path.parent, "train")) else ""
         raise DataError(f"{path} has no answers ({contents}). Name their column with --set answer_column=NAME.{beside}")
     return layout if answered else replace(layout, answer=None, votes=())
 
 
-def _header_below(table: Cells, named: dict[str, str]) -> str:
-    """Advise the user if one of the first rows is the header, as below the title of a spreadsheet; else ''."""
+def _header_below(table: Cells, named: dict[str, str]) -> tuple[int, str]:
+    """Find a header among the first rows, as below the title of a spreadsheet; row 0: there is none."""
     for row, cells in enumerate(table.records[:10], start=1):
         try:
             _find_layout(table.path, cells, named, labelled=None)
         except DataError:
             continue
-        return f" The header seems to be row {row} below that line ({', '.join(cells)}): delete what is above it."
-    return ""
+        return row, ", ".join(cells)
+    return 0, ""
 
 
 # %% the header: which column plays which part
@@ -421,8 +425,8 @@ def _answers_read(rows: PaddedRows, read: list[dict[int, int | None]], conventio
     for written, choices, index in cells:
         if index is None:
             unread.setdefault(why_unread(written, choices, convention), []).append(written)
-    known = [(written, choices[i], LETTERS[i]) for written, choices, i in cells if i is not None]
-    examples = {written: f"{letter} ({text})" for written, text, letter in known[:200]}
+    known = [(written, f"{LETTERS[i]} ({choices[i]})") for written, choices, i in cells if i is not None]
+    examples = dict(known[:200])
     return AnswersRead(convention, tuple(examples.items())[:3], len(known), unread)
 
 
@@ -450,14 +454,13 @@ def _row_notes(cells: list[str], choices: tuple[str, ...], layout: ColumnLayout)
     """List (column, message) for each irregularity in a row except its answer."""
     parts = {layout.id: "no id", layout.image: "no image", layout.question: "no question"}
     notes = [(column, message) for column, message in parts.items() if not cells[column].strip()]
-    choices, _ = strip_own_letters(choices)
-    for slot, text in enumerate(choices):
-        column = layout.choices[slot]
+    texts = [text.strip() for text in strip_own_letters(choices)[0]]
+    for column, letter, text in zip(layout.choices, LETTERS, texts, strict=False):
+        first = LETTERS[texts.index(text)]
         if not text:
-            notes.append((column, f"choice {LETTERS[slot]} is empty; it keeps its letter"))
-        elif text.strip() in [other.strip() for other in choices[:slot]]:
-            twin = [other.strip() for other in choices].index(text.strip())
-            notes.append((column, f"{SAME_TEXT} {LETTERS[twin]}: {text.strip()!r}"))
+            notes.append((column, f"choice {letter} is empty; it keeps its letter"))
+        elif first != letter:
+            notes.append((column, f"{SAME_TEXT} {first}: {text!r}"))
     return notes
 
 
@@ -485,12 +488,8 @@ def _row_answer(
 
 
 def _named_columns(header: list[str], layout: ColumnLayout) -> dict[str, str]:
-    columns = {
-        "id": header[layout.id],
-        "image": header[layout.image],
-        "question": header[layout.question],
-        "choices": ", ".join(header[i] for i in layout.choices),
-    }
+    columns = {"id": header[layout.id], "image": header[layout.image], "question": header[layout.question]}
+    columns["choices"] = ", ".join(header[i] for i in layout.choices)
     if layout.answer is not None:
         columns["answer"] = header[layout.answer]
     if layout.votes:

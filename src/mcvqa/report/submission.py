@@ -61,6 +61,7 @@ class SubmissionForm:
         delimiter: separator of the cells.
         first_number: first value of the column that numbers the rows.
         notes: remarks for the user, such as a sample_submission.csv that does not match.
+        around: what is before and behind each answer: ('(', ')') or ('', '번').
     """
 
     header: tuple[str, ...] = ("id", "answer")
@@ -70,6 +71,7 @@ class SubmissionForm:
     delimiter: str = ","
     first_number: int = 0
     notes: tuple[str, ...] = ()
+    around: tuple[str, ...] = ("", "")
 
 
 PLAIN_FORM = SubmissionForm()
@@ -103,27 +105,30 @@ def find_form(
         )
     if style != "auto":
         return replace(form, style=chosen)
-    spelt = _notes_on_spelling(of_sample if shown and counts else train, sample, of_sample)
-    form = replace(form, style=chosen, notes=(*form.notes, *spelt))
-    other = known if chosen == shown else shown
-    if not shown or not other or other == chosen:
-        return form
-    constant = "" if counts else " (the same in every row)"
-    assert sample is not None
-    note = (
-        f"{sample.name} has {STYLE_WORDS[shown]}{constant}, the training file {STYLE_WORDS[known]}: "
-        f"the submission is written in {STYLE_WORDS[chosen]} (submission_style={other} changes that)."
-    )
-    return replace(form, notes=(*form.notes, note))
+    if shown == chosen and (around := of_sample.unlike[2:]):
+        form = replace(form, around=around)
+    else:
+        spelt = _notes_on_spelling(of_sample if shown and counts else train, sample, of_sample)
+        form = replace(form, notes=(*form.notes, *spelt))
+    form = replace(form, style=chosen)
+    if sample and shown and known and shown != known:
+        constant = " (the same in every row)" * (not counts)
+        note = (
+            f"{sample.name} has {STYLE_WORDS[shown]}{constant}, the training file {STYLE_WORDS[known]}: the submission is written"
+            f" in {STYLE_WORDS[chosen]} (submission_style={known if chosen == shown else shown} changes that)."
+        )
+        form = replace(form, notes=(*form.notes, note))
+    return form
 
 
 def _notes_on_spelling(chosen: AnswerConvention | None, sample: Path | None, of_sample: AnswerConvention) -> list[str]:
     """Note if answers are spelt differently from the file they follow, or are not numbers although the sample's are."""
     notes = []
     if chosen and chosen.unlike:
-        written, ours = chosen.unlike
+        written, ours, *around = chosen.unlike
         name = sample.name if sample and chosen is of_sample else "the training file"
-        notes.append(f"{name} writes {written!r} where the submission has {ours!r}: check the competition's rules")
+        way = ", or write so into sample_submission.csv" * bool(around)
+        notes.append(f"{name} writes {written!r} where the submission has {ours!r}: check the competition's rules{way}")
     if sample and not of_sample.usual and of_sample.numbers and chosen and chosen.usual not in ("one", "zero"):
         notes.append(
             f"{sample.name} holds numbers that may count from 0 or from 1: the submission is written in "
@@ -147,18 +152,18 @@ def _form_of_sample(test: Sequence[Question], sample: Path) -> tuple[SubmissionF
     questions = {_plain_id(q.id): q for q in test}
     rows = [cells for cells in table.records if len(cells) > max(form.id_at, form.answer_at)]
     ids = {_plain_id(cells[form.id_at]) for cells in rows}
-    missing, unknown = [i for i in questions if i not in ids], [i for i in ids if i not in questions]
+    missing, unknown = questions.keys() - ids, ids - questions.keys()
     if missing or unknown:
         note = (
             f"{sample.name} does not match the test rows: only in the sample {_some_rows(sorted(unknown))}; only in the test "
             f"rows {_some_rows(sorted(missing))}. The submission uses the ids and the order of the test file."
         )
         form = replace(form, notes=(note,))
-    pairs = [(cells[form.id_at], questions[i].id) for cells in rows if (i := _plain_id(cells[form.id_at])) in questions]
-    if spoilt := [pair for pair in pairs if _is_spoilt(*pair)]:
+    known = [(row, q) for row in rows if (q := questions.get(_plain_id(row[form.id_at])))]
+    if spoilt := [pair for row, q in known if _is_spoilt(*(pair := (row[form.id_at], q.id)))]:
         note = f"{sample.name} has the id {spoilt[0][0]!r} where the test file, and so the submission, has {spoilt[0][1]!r}"
         form = replace(form, notes=(*form.notes, f"{note}: check the competition's rules"))
-    cells = [(row[form.answer_at], questions[i].choices) for row in rows if (i := _plain_id(row[form.id_at])) in questions]
+    cells = [(row[form.answer_at], q.choices) for row, q in known]
     written = {compared_text(cell) for cell, _ in cells}
     convention = find_convention((cell, choices) for cell, choices in cells if cell.strip())
     return form, replace(convention, usual="") if written == {"0"} else convention, len(written) > 1 and "" not in written
@@ -174,16 +179,14 @@ def _columns_of_sample(test: Sequence[Question], table: Cells) -> SubmissionForm
     known = {_plain_id(q.id) for q in test}
     hits = [sum(len(cells) > i and _plain_id(cells[i]) in known for cells in table.records) for i in others]
     id_at, answer_at = others[::-1] if hits[1] > hits[0] else others
-    first = table.records[0][numbering[0]].strip() if numbering and table.records else "0"
-    return SubmissionForm(
-        header, id_at, answer_at, delimiter=table.delimiter or ",", first_number=int(first) if first in ("0", "1") else 0
-    )
+    from_one = bool(numbering and table.records) and table.records[0][numbering[0]].strip() == "1"
+    return SubmissionForm(header, id_at, answer_at, delimiter=table.delimiter or ",", first_number=int(from_one))
 
 
 def _plain_id(text: str) -> str:
     """Normalise an id for comparison with the sample: tools write 1 as 0001, 1.0 or with a trailing space."""
     text = text.strip()
-    whole = text[:-2] if text.endswith(".0") else text
+    whole = text.removesuffix(".0")
     return (whole.lstrip("0") or "0") if whole.isascii() and whole.isdigit() else text
 
 
@@ -223,7 +226,7 @@ def write_submission(
             writer.writerow(form.header)
             for number, (question, choice) in enumerate(zip(test_questions, predictions, strict=True), start=form.first_number):
                 cells = [str(number)] * len(form.header)
-                cells[form.id_at], cells[form.answer_at] = question.id, _answer(choice, question, form.style)
+                cells[form.id_at], cells[form.answer_at] = question.id, _answer(choice, question, form)
                 writer.writerow(cells)
         if problems := validate_submission(part, test_questions, form).problems:
             raise SubmissionError(f"{path} was not written: " + " ".join(problems))
@@ -231,10 +234,10 @@ def write_submission(
             record(part)
 
 
-def _answer(choice: int, question: Question, style: str) -> str:
+def _answer(choice: int, question: Question, form: SubmissionForm) -> str:
     """Format an answer; an index that the row does not have is written as such, for the validation to reject."""
     if choice in range(len(question.choices)):
-        return written_answer(int(choice), question.choices, style)
+        return written_answer(int(choice), question.choices, form.style).join(form.around)
     return f"choice {choice}"
 
 
@@ -263,7 +266,7 @@ def validate_submission(
         return SubmissionReport(len(records), {}, tuple(problems))
     ids, answers = [cells[form.id_at] for cells in records], [cells[form.answer_at] for cells in records]
     problems += _id_problems(ids, [q.id for q in test_questions])
-    problems += _answer_problems(ids, answers, {q.id: q for q in test_questions}, form.style)
+    problems += _answer_problems(ids, answers, {q.id: q for q in test_questions}, form)
     return SubmissionReport(len(records), dict(sorted(Counter(answers).items())), tuple(problems))
 
 
@@ -282,7 +285,7 @@ def _submission_cells(path: str | Path, delimiter: str) -> list[list[str]]:
 
 def _header_problem(header: list[str], form: SubmissionForm) -> str:
     index = len(header) > len(form.header) and not header[0]
-    advice = " It looks as if the table's index was written too (use index=False)." if index else ""
+    advice = " It looks as if the table's index was written too (use index=False)." * index
     return f"The first line must be {form.delimiter.join(form.header)!r}; it is {form.delimiter.join(header)!r}.{advice}"
 
 
@@ -302,10 +305,10 @@ def _id_problems(ids: list[str], wanted: list[str]) -> list[str]:
     return problems
 
 
-def _answer_problems(ids: list[str], answers: list[str], questions: dict[str, Question], style: str) -> list[str]:
-    by_text = style in ("text", "bare")
+def _answer_problems(ids: list[str], answers: list[str], questions: dict[str, Question], form: SubmissionForm) -> list[str]:
+    by_text = form.style in ("text", "bare")
     allowed = {
-        row_id: {written_answer(i, q.choices, style) for i in range(len(q.choices)) if q.choices[i] or not by_text}
+        row_id: {_answer(i, q, form) for i in range(len(q.choices)) if q.choices[i] or not by_text}
         for row_id, q in questions.items()
     }
     wrong = [
@@ -315,14 +318,8 @@ def _answer_problems(ids: list[str], answers: list[str], questions: dict[str, Qu
     ]
     if not wrong:
         return []
-    return [f"Answers must be {FORM_WORDS[style]} of the row's choices; they are not in {_some_rows(wrong)}."]
-
-
-FORM_WORDS = {
-    "lower": "lower-case letters", "upper": "capital letters", "korean": "Korean letters (가, 나, ...)",
-    "one": "positions from 1", "zero": "positions from 0", "text": "the texts",
-    "bare": "the texts without their letters",
-}
+    shown = f"{STYLE_WORDS[form.style]}, such as {min(next(iter(allowed.values())))!r}"
+    return [f"Answers must be {shown}, and fit the row's choices; they do not in {_some_rows(wrong)}."]
 
 
 def _some_rows(rows: Sequence[str]) -> str:
