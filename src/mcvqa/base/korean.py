@@ -742,7 +742,9 @@ KOREAN = {
     "labels fixed: {}. Out-of-fold accuracy on": "수정한 라벨: {}개. OOF 정확도:", "fixed labels: {}": "수정한 라벨로: {}",
     "the original labels: {}": "원래 라벨로: {}", "rows whose label was not changed: {}": "라벨을 바꾸지 않은 행에서: {}",
     # %% weights of rows, pseudo labels
-    "row_weights={}: {} a weight, from {} to {} where the mean is 1": "row_weights={}: {}에 가중치가 있습니다. 평균을 1로 하면 {}부터 {}까지",
+    "row_weights={}: {} a weight, from {} to {} where the mean is 1{}": "row_weights={}: {}에 가중치가 있습니다. 평균을 1로 하면 {}부터 {}까지{}",
+    "; {} as 1": ". {}은 1로 칩니다",
+    "{} row without one counts": "가중치가 없는 {}행", "{} rows without one count": "가중치가 없는 {}행",
     "teacher={}: {} of {} also learn from its out-of-fold probabilities. These come from models that were trained on the fold that is validated on here, so this run's accuracies are probably slightly too high":
         "teacher={0}: {2} 중 {1}이 그 OOF 확률도 학습합니다. 그 확률을 낸 모델은 검증 폴드를 학습했으므로 이 실행의 정확도는 실제보다 조금 높을 수 있습니다",
     "pseudo={}: it is unknown what its model was trained on. If this included this run's validation rows, the accuracies of this run are too high":
