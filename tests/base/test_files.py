@@ -178,12 +178,6 @@ def test_a_full_disk_is_explained_and_other_errors_are_not(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", "x")
 
 
-def test_a_folder_that_has_the_name_of_a_file_is_one_message(tmp_path):
-    (tmp_path / "explore.html").mkdir()
-    with pytest.raises(DiskError, match="explore.html.*A file is needed there, but a folder has its name"), disk_errors_explained():
-        write_json(tmp_path / "explore.html", {})
-
-
 # %% drives that drop
 def test_lines_of_the_log_wait_for_the_drive(tmp_path, capsys):
     log = RunLog(tmp_path / "run.jsonl")

@@ -13,9 +13,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from mcvqa import run
 from mcvqa.base.files import read_json, write_json
+from mcvqa.cli import app
 from mcvqa.config import Config, ConfigError
 from mcvqa.data.fixes import FIXES_HEADER, read_decisions
 from mcvqa.data.table import DataError
@@ -189,6 +191,12 @@ def test_the_explorer_shows_nothing_of_other_weights_or_data(copied, tmp_path):
     with pytest.raises(RunStopped, match="mcvqa predict r"):
         explorer_only(copied, None, out)
     assert not out.exists() and (folder / "experiments/r/evidence.csv").exists()
+
+
+def test_a_folder_that_has_the_name_of_the_page_is_one_message(trained, tmp_path):
+    shown = CliRunner().invoke(app, ["explore", str(trained.folder), "--out", str(tmp_path)])
+    assert shown.exit_code == 1 and shown.exception is None or isinstance(shown.exception, SystemExit)
+    assert re.search(r"^error: .*A file is needed there, but a folder has its name", shown.output, re.M), shown.output
 
 
 def test_two_runs_are_explored_together_and_one_not_beside_itself(trained, copied, tmp_path):

@@ -190,14 +190,13 @@ def disk_errors_explained() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.EISDIR:
-            raise DiskError(f"{error}. A file is needed there, but a folder has its name. Choose another name.") from error
         elsewhere = "choose another folder: --set output_dir=FOLDER. Then run the same command again."
         if error.errno in PROTECTED:
             raise DiskError(f"{error}. Allow access to it, or {elsewhere}") from error
         if error.errno in (errno.EEXIST, errno.ENOTDIR):
-            taken = "A folder is needed there, but a file or a broken link has its name"
-            raise DiskError(f"{error}. {taken}. Move it away, or {elsewhere}") from error
+            raise DiskError(
+                f"{error}. A folder is needed there, but a file or a broken link has its name. Move it away, or {elsewhere}"
+            ) from error
         if error.errno not in DISK_FULL | UNAVAILABLE:
             raise
         raise DiskError(f"The disk is full or unavailable: {error}. {DISK_ADVICE}") from error
