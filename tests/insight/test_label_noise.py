@@ -105,6 +105,7 @@ def test_several_mistakes_about_one_photograph_speak_against_the_models():
     """Eight rows a photograph, all labels right: six confident mistakes on two photographs, then on six."""
     random, n = np.random.default_rng(0), 400
     truth, photographs = random.integers(C, size=n), np.arange(n) // 8
+
     def judged(mistaken: list[int]) -> np.ndarray:
         logits = random.normal(0, 1, (n, C))
         logits[np.arange(n), truth] += 8
@@ -113,6 +114,7 @@ def test_several_mistakes_about_one_photograph_speak_against_the_models():
         apart, known = (estimate_label_noise([scores], truth, of).wrong for of in (None, photographs))
         assert apart[mistaken].min() > 0.8, "the rows alone do not tell"
         return known[mistaken]
+
     assert judged([0, 1, 2, 8, 9, 10]).max() < 0.2
     assert judged([0, 8, 16, 24, 32, 40]).min() > 0.7
 

@@ -129,7 +129,7 @@ def test_votes_that_leave_no_row_and_votes_that_are_not_there_are_said(two_sourc
     header, *rows = (dataset / "train.csv").read_text(encoding="utf-8").splitlines()
     voters = [header.replace("answer", "answer1,answer2,answer3"), *(f"{row},{row[-1]},{row[-1]}" for row in rows)]
     (voted / "train.csv").write_text("\n".join(voters), encoding="utf-8")
-    with pytest.raises(DataError, match=r"has nothing to train on: train\.csv: 24 rows are left out: fewer than min_votes=4 votes"):
+    with pytest.raises(DataError, match=r"nothing to train on: train\.csv: 24 rows are left out: fewer than min_votes=4 votes"):
         data_with(voted, tmp_path, min_votes=4)
     assert "min_votes=2 has no effect: there are no votes" in data_with(dataset, tmp_path, min_votes=2).notes
     assert not any("no effect" in note for note in data_with(two_sources, tmp_path, min_votes=2).notes)

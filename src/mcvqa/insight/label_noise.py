@@ -7,12 +7,12 @@ since it weighs the label's own probability, which they raise (benchmarks/RESULT
 
 The probability comes from a model of how labels arise. The true answer is drawn from the models' beliefs; then it is kept or, at
 a low rate, replaced by another choice: half of the time by one that the models also find likely (a look-alike), else by any (a
-slip). Beliefs are a softmax of the members' mean log-probabilities, each with a separate weight (a temperature). A few photographs
-with several rows are misread: half of their rows' beliefs are then even guesses. Several disagreements about one photograph
-thus speak against the models rather than against its labels, which are wrong independently of each other. Weights and rate
-maximise the likelihood of the given labels, with priors around usual values, and Bayes' rule gives the probability that a label
-was replaced. It is made to decrease along the order of the rows (isotonic regression). Beyond that, a confident mistake looks like
-a wrong label and counts as one.
+slip). Beliefs are a softmax of the members' mean log-probabilities, each with a separate weight (a temperature). A few of the
+photographs that several rows share are misread: half of each belief about them is then an even guess. Several disagreements about
+one photograph thus speak against the models, not against its labels, which are wrong independently of each other. Weights and
+rate maximise the likelihood of the given labels, with priors around usual values, and Bayes' rule gives the probability that a
+label was replaced. It is made to decrease along the order of the rows (isotonic regression). Beyond that, a confident mistake
+looks like a wrong label and counts as one.
 
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70)
 counts disagreements by class instead. Choices have no classes: letter a means something else in every row.
