@@ -136,3 +136,17 @@ def test_few_labels_and_choices_of_different_numbers():
     noise = estimate_label_noise([Scores(np.array(["x", "y"]), logprobs, orders, np.ones(1, np.float32))], np.array([1, 1]))
     assert noise.wrong[0] > 0.4 > 0.1 > noise.wrong[1] and noise.proposed[0] == 0
     assert noise.weights.tolist() == [1.0], "nothing is fitted to two labels"
+
+
+def test_an_underconfident_model_still_finds_wrong_labels_probable():
+    """As models are that were trained on wrong labels: nearly all answers right, with half of the confidence."""
+    random, n = np.random.default_rng(4), 400
+    truth = random.integers(C, size=n)
+    logits = random.normal(0, 1, (n, C))
+    logits[np.arange(n), truth] += 7
+    flipped = random.permutation(n) < 0.1 * n
+    labels = np.where(flipped, (truth + random.integers(1, C, n)) % C, truth)
+    scores = plain_scores(np.arange(n).astype(str), log_softmax(0.25 * logits).astype(np.float32), np.full(n, C), {})
+    noise = estimate_label_noise([scores], labels)
+    first = np.argsort(-noise.suspicion)[: flipped.sum()]
+    assert flipped[first].mean() > 0.95 and noise.wrong[first].mean() > 0.9 and noise.weights[0] > 2

@@ -27,10 +27,10 @@ from mcvqa.ensemble.calibrate import FEWEST_ROWS, RULED_OUT
 from mcvqa.scoring.scores import Scores, log_softmax
 
 USUAL_RATE, RATE_ROWS = 0.03, 20.0  # prior of the rate, and the number of rows that it counts as
-WEIGHT_WIDTH = 0.25  # prior of the log weights: standard deviation; a wide one lets a low weight explain wrong labels away
+LOWER_WIDTH, UPPER_WIDTH = 0.25, 1.0  # prior of the log weights: standard deviations; low weights explain wrong labels away
 LOOK_ALIKES = 0.5  # share of the wrong labels that are look-alikes; labels alone do not tell
 MISREAD = 0.01  # share of the photographs that the models misread
-GUESSED = 0.5  # share of even guesses in the beliefs about a misread photograph: some questions about it are still answered
+GUESSED_SHARE = 0.5  # share of even guesses in the beliefs about a misread photograph: some questions about it are still answered
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,15 @@ def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray, photogra
     def likelihoods(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute those of the rows' true answers (2, N, C), and of the photographs (2, P) in logarithms: read, misread."""
         read, rate = beliefs_of(np.exp(values[:-1])), float(np.exp(values[-1]))
-        both = (read, (1 - GUESSED) * read + GUESSED * even)
+        both = (read, (1 - GUESSED_SHARE) * read + GUESSED_SHARE * even)
         answers = np.stack([label_likelihoods(one, labels[known], n_choices[known], rate, LOOK_ALIKES) for one in both])
         rows = np.log(np.maximum(answers.sum(-1), 1e-300))
         return answers, prior + [np.bincount(photograph, one, misread.size) for one in rows]
 
     def loss(values: np.ndarray) -> float:
         likelihood = np.logaddexp(*likelihoods(values)[1]).sum()
-        pull = ((values - start)[:-1] ** 2).sum() / WEIGHT_WIDTH**2 / 2
+        shift = (values - start)[:-1]
+        pull = (np.where(shift < 0, shift / LOWER_WIDTH, shift / UPPER_WIDTH) ** 2).sum() / 2
         usual = RATE_ROWS * (USUAL_RATE * values[-1] + (1 - USUAL_RATE) * np.log(1 - np.exp(values[-1])))
         return float(pull - likelihood - usual)
 
