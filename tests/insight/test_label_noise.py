@@ -149,4 +149,4 @@ def test_an_underconfident_model_still_finds_wrong_labels_probable():
     scores = plain_scores(np.arange(n).astype(str), log_softmax(0.25 * logits).astype(np.float32), np.full(n, C), {})
     noise = estimate_label_noise([scores], labels)
     first = np.argsort(-noise.suspicion)[: flipped.sum()]
-    assert flipped[first].mean() > 0.95 and noise.wrong[first].mean() > 0.9 and noise.weights[0] > 2
+    assert flipped[first].mean() > 0.95 and noise.wrong[first].mean() > 0.8 and noise.weights[0] > 2
