@@ -55,6 +55,7 @@ def test_unknown_names_suggest_the_nearest():
     ("num_epochs", -1, "num_epochs=-1 is out of range: 0 to 1000"),
     ("lora_dropout", 1.5, "lora_dropout=1.5 is out of range: 0.0 to 0.9"),
     ("image_size", "big", "image_size='big' is invalid: expected a whole number"),
+    ("shared_dir", "bucket/runs", "shared_dir='bucket/runs' is invalid. Meaning: URL"),
     ("use_ema", "maybe", "use_ema='maybe' is invalid: expected true or false"),
     ("tta_scales", (0.9, 9.0), "tta_scales=9.0 is out of range"),
     ("user_prompt", "no places", "must contain"),

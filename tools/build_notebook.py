@@ -29,7 +29,7 @@ import keyword
 import re
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,7 +108,7 @@ NAMES_NOT_IN_NOTEBOOK = {
     "model.vision.features": ("bytes_needed",),  # the model after training
     "training.job": ("MeasuredPace", "TrainingSchedule.pace", "TrainingSchedule.steps_total"),
     "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
-    "model.memory": ("RandomState",), "model.fast.block": ("Mixed", "Packed", "Stored"),
+    "model.memory": ("RandomState", "Measure"), "model.fast.block": ("Mixed", "Packed", "Stored"),
     # other methods of these protocols are for type checkers alone; answer_by
     "model.rows": (
         *(f"Maker.{one}" for one in ("row", "batch", "positions", "conversation", "prompt_inputs")),
@@ -122,7 +122,7 @@ LIBRARY_TITLE = "# @title mcvqa/"  # how a cell of the package begins
 LIBRARY_PART = "# mcvqa/"  # how a module begins in a cell that several share
 # what makes a cell start collapsed on Kaggle, on Colab (with the title in its first line), in JupyterLab and, by a style that the
 # set-up cell writes for cells with this tag, in an exported page
-COLLAPSED = {"_kg_hide-input": True, "cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
+COLLAPSED = {"_kg_hide-input": True, "cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide"]}
 LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 KAGGLE = {"accelerator": "nvidiaTeslaT4", "isGpuEnabled": True, "isInternetEnabled": True, "language": "python",
@@ -229,36 +229,36 @@ def _raised(node: ast.ImportFrom) -> str:
         f'raise McvqaError("Not in the notebook: {reason}. See the end.")')
 
 
-def without_imports(code: str, known: set[str]) -> str:
-    """The code without top-level imports that an earlier cell has made; those that remain join `known`."""
+def without_imports(code: str, gone: Callable[[str, ast.alias], bool]) -> str:
+    """The code without the top-level imports for which `gone('from pathlib import ', alias)` holds."""
     lines = code.splitlines()
     for node in ast.parse(code).body:
         if not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue
         source = f"from {node.module} import " if isinstance(node, ast.ImportFrom) else "import "
-        new = [alias for alias in node.names if f"{source}{ast.unparse(alias)}" not in known]
-        known |= {f"{source}{ast.unparse(alias)}" for alias in new}
-        if len(new) < len(node.names):
+        kept = [alias for alias in node.names if not gone(source, alias)]
+        if len(kept) < len(node.names):
             lines[node.lineno - 1 : node.end_lineno] = [REMOVED] * ((node.end_lineno or node.lineno) - node.lineno + 1)
-            if new:
-                lines[node.lineno - 1] = source + ", ".join(map(ast.unparse, new))
-    kept = "\n".join(line for line in lines if line != REMOVED)
-    return re.sub(r"\n{3,}", "\n\n", kept).strip("\n")
+            if kept:
+                lines[node.lineno - 1] = source + ", ".join(map(ast.unparse, kept))
+    text = "\n".join(line for line in lines if line != REMOVED)
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
+
+
+def names_read(code: str) -> set[str]:
+    """The words of the code, those in texts and comments too, but for imports."""
+    return {*re.findall(r"\w+", re.sub(r"^ *(?:from \S+ )?import (?:\((?s:.*?)\)|.*)$", "", code, flags=re.MULTILINE))}
 
 
 def with_short_docstrings(code: str) -> str:
-    """The code with the first sentence of each docstring, and none of methods, private functions, and functions of at most
-    eighteen statements: whole ones cost 150 KB."""
+    """The code with the first sentence of each docstring, and none of functions and private classes: whole ones cost 150 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
             continue
         first, last = node.body[0].lineno - 1, node.body[0].end_lineno or node.body[0].lineno
         text = "\n".join(lines[first:last])
-        name = getattr(node, "name", "")
-        method = isinstance(node, ast.FunctionDef) and node.col_offset > 0
-        at_a_glance = isinstance(node, ast.FunctionDef) and len(node.body) <= 19
-        private = method or at_a_glance or (name.startswith("_") and not name.startswith("__"))
+        private = isinstance(node, ast.FunctionDef) or getattr(node, "name", "").startswith("_")
         only_arguments = text.lstrip().startswith(('"""Args:', '"""Raises', '"""Attributes:'))
         if (private or only_arguments) and len(node.body) > 1:
             lines[first:last] = [REMOVED] * (last - first)
@@ -274,7 +274,7 @@ def with_plain_signatures(code: str) -> str:
     lines = [line.encode() for line in code.split("\n")]  # columns count bytes
     cuts = []
     for node in ast.walk(ast.parse(code)):
-        if not isinstance(node, ast.FunctionDef) or {*map(ast.unparse, node.decorator_list)} - READ_NO_ANNOTATIONS:
+        if not isinstance(node, ast.FunctionDef) or {*map(_decorator, node.decorator_list)} - READ_NO_ANNOTATIONS:
             continue
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
         cuts += [
@@ -289,6 +289,11 @@ def with_plain_signatures(code: str) -> str:
         last, end = annotation.end_lineno or first, annotation.end_col_offset or 0
         lines[first - 1 : last] = [lines[first - 1][:start] + lines[last - 1][end:]]
     return b"\n".join(lines).decode()
+
+
+def _decorator(node: ast.expr) -> str:
+    """The name of a decorator, without its arguments."""
+    return ast.unparse(node.func if isinstance(node, ast.Call) else node)
 
 
 def with_narrow_indentation(code: str) -> str:
@@ -377,7 +382,7 @@ def _lines_to_join(code: str) -> tuple[set[int], set[int]]:
 
 READ_NO_ANNOTATIONS = {
     "property", "cached_property", "classmethod", "staticmethod", "abstractmethod", "contextlib.contextmanager",
-    "torch.no_grad()",
+    "torch.no_grad", "functools.cache", "functools.lru_cache", "lru_cache", "field_validator", "model_validator",
 }
 
 
@@ -544,8 +549,15 @@ class Builder:
 
     def shown(self, piece: Piece) -> str:
         """The code of a piece as its cell shows it."""
-        code = as_shown(without_imports(piece.module.code(piece.titles), self.imports))
+        code = as_shown(without_imports(piece.module.code(piece.titles), self._is_made))
         return re.sub(r"^# %% .*\n+", "", code, flags=re.MULTILINE)
+
+    def _is_made(self, source: str, alias: ast.alias) -> bool:
+        """Whether an earlier cell has made this import; if not, this one makes it."""
+        name = f"{source}{ast.unparse(alias)}"
+        made = name in self.imports
+        self.imports.add(name)
+        return made
 
     def own_piece(self, module: Module) -> None:
         """All that no line of the story orders by name."""
@@ -589,6 +601,10 @@ class Builder:
             elif piece.strip():
                 self.text(piece.strip(), f"story-{number}")
         self.library()
+        used = names_read("\n".join(cell.source for cell in self.cells))
+        for cell in self.cells:  # annotations are gone, and with them the use of some imports
+            if cell.source.startswith(LIBRARY_TITLE):
+                cell.source = without_imports(cell.source, lambda _, one: (one.asname or one.name.split(".")[0]) not in used)
         return self.cells
 
 

@@ -691,7 +691,7 @@ class Config(pydantic.BaseModel, frozen=True, extra="forbid", strict=True, valid
         """Name of the run's folders. Without run_name: model, image size and a hash of the settings that change weights."""
         if self.run_name:
             return self.run_name
-        model = Path(self.model_id.rstrip("/\\")).name.lower()
+        model = re.split(r"[/\\]", self.model_id.rstrip("/\\"))[-1].lower()
         started = {"start_from": self.start_from} if self.start_from else {}
         return f"{model}-{self.image_size}px-{settings_hash(self.weight_settings() | started)}"
 
@@ -810,7 +810,7 @@ def _config_mistake(error: Any) -> str:
         return f"{name}={_clipped(value)} is not one of {', '.join(setting.choices)}.{hint}"
     if kind == "too_short":
         return f"{name} must not be empty. Meaning: {setting.meaning}."
-    return f"{name}={value!r}: {error['msg']}. Meaning: {setting.meaning}."
+    return f"{name}={_clipped(value)} is invalid. Meaning: {setting.meaning}."
 
 
 def _clipped(value: Any) -> str:
@@ -892,7 +892,7 @@ def _without_tilde(path: str, name: str) -> str:
         return str(Path(path).expanduser())
     except RuntimeError:
         user = path.split("/")[0]
-        raise ValueError(f"{name}={path!r}: the home folder {user} is unknown. Write the full path.") from None
+        raise ConfigError(f"{name}={path!r}: the home folder {user} is unknown. Write the full path.") from None
 
 
 def settings_hash(settings: dict[str, Any]) -> str:

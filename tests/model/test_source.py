@@ -1,6 +1,7 @@
 """A base model whose folder is damaged: named and refused, never filled up with random weights."""
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mcvqa.config import Config
+from mcvqa.model.content import require_model_folder
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base, load_encoder, measure_model
-from mcvqa.model.source import ModelError, model_folder, require_whole_model
+from mcvqa.model.source import ModelError, model_folder, read_model_config, require_whole_model
 
 FILE, LAYER = "model.safetensors", "model.layers.3.mlp.up_proj.weight"
 
@@ -108,6 +111,29 @@ def test_a_damaged_model_is_named_and_refused(tiny_config, tmp_path, name):
     assert "/model" in str(before.value)
     with pytest.raises(ModelError, match=message):
         load_base(config, plan_device(config))
+
+
+@pytest.mark.parametrize(("model_id", "message"), {
+    "{top}/qwen": "{top}/qwen is not a folder with a config.json; there is one in {top}/qwen/transformers/3b/1.",
+    "{top}/qwen/transformers/7b/1": "is not a folder with a config.json; there is one in {top}/qwen/transformers/3b/1.",
+    "/kaggle-nowhere/input/qwen": "/kaggle-nowhere/input/qwen is not a folder with a config.json.\n",
+    "./nowhere": "nowhere is not a folder with a config.json", "models\\qwen": "is not a folder with a config.json",
+    "C:/models/qwen": "is not a folder with a config.json", "내 모델": "내 모델 is not a folder with a config.json",
+    "{top}/model.zip": "{top}/model.zip is a file",
+}.items())
+def test_a_path_without_a_model_is_refused_with_the_models_nearby(tmp_path, model_id, message):
+    """Kaggle's folders are deep; the hub's library said "Repo id must be in the form ...", and `check` gave a traceback."""
+    (tmp_path / "qwen/transformers/3b/1").mkdir(parents=True)
+    (tmp_path / "qwen/transformers/3b/1/config.json").write_text("{}")
+    (tmp_path / "model.zip").touch()
+    with pytest.raises(ModelError, match=re.escape(message.format(top=tmp_path))):
+        read_model_config(Config(model_id=model_id.format(top=tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-VL-3B-Instruct", "gpt2", "tiny"])
+def test_names_of_the_hub_are_no_paths(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    require_model_folder(Config(model_id=name))
 
 
 def test_a_model_in_shards_is_whole(tiny_config, tmp_path):

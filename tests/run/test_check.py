@@ -75,6 +75,11 @@ def test_members_that_are_not_there_are_named(checked, tmp_path):
     assert missing[0].startswith("  ! members: ") and "lr0.1/scores does not exist" in missing[0]
 
 
+def test_an_earlier_session_that_is_not_there_is_named(checked):
+    ready, said = checked(resume_from="nowhere")
+    assert not ready and "! resume_from='nowhere' holds no checkpoints/tiny-" in said
+
+
 @pytest.mark.parametrize(
     ("missing", "last"), [(10, "! train/train_0009.jpg: no such file"), (11, "! and 1 more"), (12, "! and 2 more")]
 )
@@ -196,6 +201,14 @@ def test_a_damaged_model_is_named_and_the_rest_is_checked(checked, tmp_path_fact
     (folder / "config.json").write_text("{")
     ready, said = checked(model_id=str(folder))
     assert not ready and "not a valid JSON file" in said and "disk: " in said and "memory: " not in said
+
+
+@pytest.mark.nightly
+def test_a_hub_name_without_an_owner_is_a_hub_name(checked, monkeypatch):
+    """Nobody who answered was a traceback of the HTTP library."""
+    monkeypatch.setattr("mcvqa.model.source.constants.ENDPOINT", "http://127.0.0.1:9")
+    ready, said = checked(model_id="gpt2")
+    assert not ready and "! gpt2 is not downloaded yet and http://127.0.0.1:9 cannot be reached" in said
 
 
 @pytest.mark.parametrize("cached", [

@@ -186,7 +186,7 @@ class DiskError(McvqaError, RuntimeError):
 
 @contextlib.contextmanager
 def disk_errors_explained() -> Iterator[None]:
-    """Within the block, convert errors of a full, protected or unavailable disk to DiskErrors that say what to do."""
+    """Within the block, convert errors of a full, protected or unavailable disk and long names to DiskErrors with advice."""
     try:
         yield
     except OSError as error:
@@ -197,6 +197,8 @@ def disk_errors_explained() -> Iterator[None]:
             raise DiskError(
                 f"{error}. A folder is needed there, but a file or a broken link has its name. Move it away, or {elsewhere}"
             ) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise DiskError(f"{error}. Name another file or folder.") from error
         if error.errno not in DISK_FULL | UNAVAILABLE:
             raise
         raise DiskError(f"The disk is full or unavailable: {error}. {DISK_ADVICE}") from error

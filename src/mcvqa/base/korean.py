@@ -271,6 +271,7 @@ KOREAN = {
     "The machine is out of memory. Finished work is kept. Reduce image_size (now {}), batch_size (now {}) or num_workers.":
         "메모리가 부족합니다. 끝난 작업은 저장되어 있습니다. image_size(지금 {}), batch_size(지금 {}), num_workers를 줄이세요.",
     "Out of GPU memory. Finished work is kept. {}": "GPU 메모리가 부족합니다. 끝난 작업은 저장되어 있습니다. {}",
+    "{}. Name another file or folder.": "{}. 다른 파일이나 폴더를 적으세요.",
     "The disk is full or unavailable: {}. {}": "디스크가 가득 찼거나 쓸 수 없습니다: {}. {}",
     # %% settings
     "There is no setting {}. Did you mean {}? All settings: mcvqa presets --fields":
@@ -278,6 +279,7 @@ KOREAN = {
     "There is no setting {}. All settings: mcvqa presets --fields": "{}라는 설정은 없습니다. 모든 설정: mcvqa presets --fields",
     "{} is out of range: {} to {}. Meaning: {}.": "{}은 범위를 벗어났습니다: {}부터 {}까지. 설명: {}.",
     "{} is not one of {}. Did you mean {}?": "{}은 쓸 수 없는 값입니다. 쓸 수 있는 값: {}. {}를 뜻하셨나요?", "{} is not one of {}.": "{}은 쓸 수 없는 값입니다. 쓸 수 있는 값: {}.",
+    "{}={} is invalid. Meaning: {}.": "{}={}은 잘못된 값입니다. 설명: {}.",
     "{} must not be empty. Meaning: {}.": "{}은 비워 둘 수 없습니다. 설명: {}.", "{}={} is invalid: expected {}. Meaning: {}.": "{}={}은 잘못된 값입니다. 필요한 것: {}. 설명: {}.",
     "a whole number": "정수", "a number": "수", "true or false": "true나 false", "text": "글", "a list of whole numbers": "정수 목록",
     "a list of numbers": "수 목록", "a list of texts": "글 목록", "it is cut off: its last line should be '...'": "잘렸습니다. 마지막 줄이 '...'이어야 합니다",
@@ -495,11 +497,15 @@ KOREAN = {
         "프로세스 {}개에는 GPU {}개가 필요한데 {}개가 있습니다. GPU마다 프로세스 하나를 시작하세요.",
     "The processes of this program are already set up to compute on {}: start this run in a separate program.": "프로세스들이 이미 {}에서 계산하도록 묶여 있습니다. 이 실행은 별도의 프로그램으로 시작하세요.",
     # %% the model
-    "The model {} could not be loaded: {}\nExpected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet access), a folder with config.json, tokenizer and weights, or 'tiny'.": "모델 {}을 불러오지 못했습니다: {}\nQwen/Qwen2.5-VL-3B-Instruct 같은 허브의 "
-    "이름(인터넷을 켜고), config.json·토크나이저·가중치가 든 폴더, 또는 'tiny'여야 합니다.",
+    "The model {} could not be loaded: {}\n{}": "모델 {}을 불러오지 못했습니다: {}\n{}",
+    "Expected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet access), a folder with config.json, tokenizer and weights, or 'tiny'.":
+        "Qwen/Qwen2.5-VL-3B-Instruct 같은 허브의 이름(인터넷을 켜고), config.json·토크나이저·가중치가 든 폴더, 또는 'tiny'여야 합니다.",
     "{} is not downloaded yet and {} cannot be reached ({}): turn on internet access, or set model_id to a folder that holds the model":
         "{}을 아직 내려받지 않았고 {}에 연결할 수 없습니다({}). 인터넷을 켜거나 model_id에 모델이 든 폴더를 적으세요",
     "revision={} applies to models on the hub, but {} is not one.": "revision={}은 허브의 모델에 쓰는데 {}은 허브의 모델이 아닙니다.",
+    "model_id={} is a file. Set it to the folder that holds the model's files, unpacked.":
+        "model_id={}은 파일입니다. 압축을 푼 모델 파일이 든 폴더를 적으세요.",
+    "{} is not a folder with a config.json{}.\n{}": "{}는 config.json이 든 폴더가 아닙니다{}.\n{}", "; there is one in {}": ". {}에는 있습니다",
     "{} holds adapters ({}), not a model to train. Set model_id to the model they were made for{}.":
         "{}에는 학습할 모델이 아니라 어댑터({})가 있습니다. model_id에 그 어댑터의 모델을 적으세요{}.",
     "{} is not a vision-language model: transformers {} does not list its type, {}, among the image-and-text models (AutoModelForImageTextToText). Set model_id to another model.": "{}은 비전 언어 모델이 아닙니다: transformers {}의 이미지·글 모델(AutoModelForImageTextToText)에 {} 유형이 없습니다. model_id에 다른 모델을 적으세요.",

@@ -1,5 +1,6 @@
 """Identifies the files of a base model by content: replaced weights under the same name are another model."""
 import contextlib
+import itertools
 import json
 import os
 from importlib.util import find_spec
@@ -7,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.utils import validate_repo_id
 
-from mcvqa.base.files import DamagedFile, file_hash, file_stamp, read_json, write_json
+from mcvqa.base.files import DamagedFile, existing_folder, file_hash, file_stamp, read_json, write_json
 from mcvqa.config import Config, McvqaError
 
 # files that the answers depend on; not images, READMEs or the settings of generate()
@@ -16,10 +18,38 @@ CONTENT_FILES = (
     "config.json", "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*processor*.json", "tokenizer*",
     "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "tekken.json", "chat_template*",
 )
+EXPECTED_MODEL = (
+    "Expected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with internet access), a folder with config.json, tokenizer and "
+    "weights, or 'tiny'."
+)
+ADAPTER_CONFIG = "adapter_config.json"
+MOST_FOLDERS = 1000  # that are searched for models
 
 
 class ModelError(McvqaError, RuntimeError):
     """Raised if the model cannot be loaded or its files are not the expected ones."""
+
+
+def require_model_folder(config: Config) -> None:
+    """Check that `model_id` is a folder with a model, unless it is a hub name or 'tiny'.
+
+    Raises:
+        ModelError: it is not; the message names such folders nearby.
+    """
+    name, place = config.model_id, Path(config.model_id)
+    if place.is_file():
+        raise ModelError(f"model_id={name} is a file. Set it to the folder that holds the model's files, unpacked.")
+    if name == "tiny" or any((place / file).exists() for file in ("config.json", ADAPTER_CONFIG)):
+        return
+    if not place.is_dir() and not name.startswith("."):
+        with contextlib.suppress(ValueError):
+            validate_repo_id(name)
+            return
+    parent = existing_folder(place)
+    walked = itertools.islice(os.walk(parent), MOST_FOLDERS if parent.parent != parent else 0)
+    models = [folder for folder, _, files in walked if "config.json" in files]
+    nearby = f"; there is one in {', '.join(models[:5])}" if models else ""
+    raise ModelError(f"{place} is not a folder with a config.json{nearby}.\n{EXPECTED_MODEL}")
 
 
 def packaged_tiny() -> Path | None:

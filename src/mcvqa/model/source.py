@@ -1,7 +1,6 @@
 """Finds the base model and checks that it is complete: transformers fills missing tensors with random weights."""
 import contextlib
 import copy
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, AutoM
 from mcvqa.base.files import DamagedFile, read_json
 from mcvqa.base.informing import counted
 from mcvqa.config import Config
-from mcvqa.model.content import ModelError, local_folder
+from mcvqa.model.content import ADAPTER_CONFIG, EXPECTED_MODEL, ModelError, local_folder, require_model_folder
 from mcvqa.model.device import DeviceError
 from mcvqa.model.published import drop_packing, packing_settings, truly_mismatched, without_companions
 from mcvqa.model.tiny import tiny_folder
 
 WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
-ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "tekken.json", "vocab.txt")
 POSITIVE_SIZES = ("patch_size", "spatial_merge_size", "temporal_patch_size", "hidden_size")
 HUB_SECONDS = 5.0  # timeout of requests to the hub
@@ -55,8 +53,7 @@ def loading_model(model_id: str) -> Iterator[None]:
         first, *more = (str(error) or type(error).__name__).splitlines()
         why = " ".join([first, *(line.strip() for line in more[:1] if first.endswith(":"))])
         raise ModelError(
-            f"The model {model_id!r} could not be loaded: {why}\nExpected a hub name such as Qwen/Qwen2.5-VL-3B-Instruct (with "
-            "internet access), a folder with config.json, tokenizer and weights, or 'tiny'."
+            f"The model {model_id!r} could not be loaded: {why}\n{EXPECTED_MODEL}"
         ) from error
 
 
@@ -64,8 +61,9 @@ def read_model_config(config: Config) -> Any:
     """Read the model's config.json.
 
     Raises:
-        ModelError: there is none, it is damaged, or the folder holds only adapters, or pipes.
+        ModelError: there is no folder or file, it is damaged, or the folder holds only adapters, or pipes.
     """
+    require_model_folder(config)
     if config.revision and (config.model_id == "tiny" or Path(config.model_id).is_dir()):
         raise ModelError(
             f"revision={config.revision!r} applies to models on the hub, but {config.model_id!r} is not one."
@@ -122,7 +120,7 @@ def without_hub(config: Config) -> Config:
     Raises:
         ModelError: the hub cannot be reached and the model is not in its cache.
     """
-    if config.model_id == "tiny" or Path(config.model_id).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", config.model_id):
+    if config.model_id == "tiny" or Path(config.model_id).exists():
         return config
     try:
         file = f"{config.model_id}/resolve/{config.revision or 'main'}/config.json"

@@ -20,7 +20,7 @@ from mcvqa.data.folds import FoldError
 from mcvqa.data.language import with_prompt
 from mcvqa.data.meta_choices import fixed_positions
 from mcvqa.data.questions import Problem
-from mcvqa.model.content import local_folder
+from mcvqa.model.content import local_folder, require_model_folder
 from mcvqa.model.coverage import adapter_coverage
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
 from mcvqa.model.download import planned_download
@@ -44,6 +44,7 @@ from mcvqa.run.project import Project, RunStopped, open_project, with_kept_promp
 from mcvqa.run.results import require_members, require_members_fit
 from mcvqa.run.space import disk_need, free_space
 from mcvqa.run.start import start_folder
+from mcvqa.run.takeover import output_with
 from mcvqa.run.workers.processes import worker_gpus
 from mcvqa.scoring.orders import tta_plan
 
@@ -61,7 +62,7 @@ def check_run(config: Config) -> bool:
     with tempfile.TemporaryDirectory() as scratch:
         project = open_project(config.replace(output_dir=scratch))
         data = read_data(project)
-        ready = _check_data(project, data) & _check_members(project, config, data)
+        ready = _check_data(project, data) & _check_other_runs(project, config, data)
         config, why = with_prompt(config, data.train)
         print_line(True, f"instruction of the prompt: {why}")
         project = replace(project, config=config.replace(output_dir=scratch))
@@ -90,10 +91,12 @@ def check_run(config: Config) -> bool:
 
 
 # %% data
-def _check_members(project: Project, config: Config, data: RunData) -> bool:
-    """Check that all members of the ensemble exist and answer the same test rows."""
+def _check_other_runs(project: Project, config: Config, data: RunData) -> bool:
+    """Check that `resume_from` has the run, and that all members of the ensemble exist and answer the same test rows."""
     written_to = replace(project, config=config, paths=RunPaths(Path(config.output_dir), config.run))
     try:
+        if config.resume_from and not written_to.paths.checkpoints.exists():
+            output_with(config.run, Path(config.resume_from))
         require_members(written_to)
         require_members_fit(written_to, data)
     except McvqaError as error:
@@ -167,6 +170,7 @@ def _check_model(config: Config, plan: DevicePlan) -> tuple[bool, WeightlessMode
     """Check that the model is complete; also return what is known about it, if that could be loaded."""
     print_section(f"model {config.model_id}")
     try:
+        require_model_folder(config)
         offline = without_hub(config)
         download = _check_download(offline)
         loaded = load_encoder(offline)

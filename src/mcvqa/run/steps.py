@@ -25,6 +25,7 @@ from mcvqa.base.budget import (
 from mcvqa.base.informing import counted
 from mcvqa.config import Config
 from mcvqa.data.prior import Prior
+from mcvqa.model.content import require_model_folder
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
 from mcvqa.run.dataset import RunData, fit_text_prior, read_run_data, require_photographs, restore_records
@@ -117,6 +118,8 @@ def settle_config(project: Project) -> None:
     """Step 2: check that the settings are those that the run was trained with."""
     heading("config", f"run {project.config.run}")
     settle_settings(project)
+    if not project.paths.checkpoints.exists():  # a trained run needs its model no longer
+        require_model_folder(project.config)
     require_members(project)
 
 
