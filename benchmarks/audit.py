@@ -4,6 +4,7 @@
     PYTHONPATH=CL python benchmarks/audit.py --out OUT --data EASYVQA            # trains; a second call goes on
     PYTHONPATH=CL python benchmarks/audit.py --out OUT --only scenes --shares 10 --seeds 1 --kinds random
     PYTHONPATH=CL python benchmarks/audit.py --out OUT --table                   # only reads
+    python benchmarks/audit.py --out OUT --data EASYVQA --true                   # what is expected where no label is wrong
 
 Rows are generated scenes in the style "shifted" (see `mcvqa demo`) and, given its folder, easy-VQA (`--data`). Labels are flipped
 at random, or towards look-alikes: to the wrong choice that a run on the true labels finds most probable. Each run has three
@@ -29,6 +30,7 @@ from mcvqa.data.answers import LETTERS
 from mcvqa.insight.label_noise import estimate_label_noise
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.folds import split_rows
+from mcvqa.run.insights import noise_of_run
 from mcvqa.run.members import run_member
 from mcvqa.run.project import open_project
 from mcvqa.run.single import predict_only, train_only
@@ -184,11 +186,27 @@ def measured(data: RunData, scores: Scores, flips: dict[str, str]) -> dict[str, 
     flipped = np.array([name in flips for name in scores.ids.tolist()])
     found, samples = suspicions(scores, labels), resampled(data.groups[index])
     again = {name: np.array([precision_at(each[rows], flipped[rows]) for rows in samples]) for name, each in found.items()}
-    wrong = estimate_label_noise([scores], labels).wrong
+    wrong = estimate_label_noise([scores], labels, data.groups[index]).wrong
     again["expected by ours"] = np.array([precision_at(found[OURS][rows], flipped[rows], wrong[rows]) for rows in samples])
     precision = {name: precision_at(each, flipped) for name, each in found.items()}
     precision["expected by ours"] = precision_at(found[OURS], flipped, wrong)
     return {name: [value.tolist(), (again[OURS] - again[name]).std(0).tolist()] for name, value in precision.items()}
+
+
+def off_by(results: list[dict[str, list[list[float]]]]) -> str:
+    """The mean absolute error of the expected precision of one run."""
+    errors = [np.subtract(result[OURS][0], result["expected by ours"][0]) for result in results]
+    return ", ".join(f"{error:.3f}" for error in np.abs(errors).mean(0))
+
+
+def of_true_labels(out: Path, source: str, seed: int, easyvqa: Path | None) -> str:
+    """What the audit expects of a run on true labels: none of them is wrong."""
+    make_true_rows(out / "data" / f"{source}{seed}", source, seed, easyvqa)
+    data, scores = out_of_fold(config_of(out, f"{source}{seed}", seed))
+    noise = noise_of_run(data, [scores])
+    first = np.argsort(-noise.suspicion, kind="stable")[:10]
+    count, of_first = noise.wrong.sum(), noise.wrong[first].sum()
+    return f"{source} {seed}: expected to be wrong: {count:.1f} of {len(noise.wrong):,}, {of_first:.1f} of the first 10"
 
 
 def table(results: list[dict[str, list[list[float]]]]) -> str:
@@ -214,8 +232,13 @@ if __name__ == "__main__":
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, help="of each share; 5 at 10 percent and 2 at the others by itself")
     parser.add_argument("--table", action="store_true", help="train nothing: show what is measured")
+    parser.add_argument("--true", action="store_true", help="measure the estimates on true labels instead")
     options = parser.parse_args()
     for source in [options.only] if options.only else [name for name in ROWS if name == "scenes" or options.data]:
+        if options.true:
+            for seed in range(options.first_seed, options.first_seed + (options.seeds or SHARES[10])):
+                print(of_true_labels(options.out, source, seed, options.data), flush=True)
+            continue
         for share, kind in itertools.product(options.shares, options.kinds):
             results = []
             for seed in range(options.first_seed, options.first_seed + (options.seeds or SHARES[share])):
@@ -224,4 +247,5 @@ if __name__ == "__main__":
                     write_json(file, measured(*flipped_run(options.out, source, share, kind, seed, options.data)))
                 results += [read_json(file)] if file.exists() else []
             if results:
-                print(f"\n{source}, {share} % flipped ({kind}), {len(results)} seeds\n\n{table(results)}", flush=True)
+                print(f"\n{source}, {share} % flipped ({kind}), {len(results)} seeds\n\n{table(results)}")
+                print(f"\nexpected by ours is off by {off_by(results)}", flush=True)

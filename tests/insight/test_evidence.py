@@ -87,7 +87,8 @@ def test_the_table_has_every_column_and_runs_no_formula(tmp_path):
     noise = LabelNoise(np.array([0.9, np.nan]), np.array([0.25, np.nan]), np.array([2, 0]), 0.1, np.ones(1))
     evidence = gathered(Judged((SCORES,), stacked_means([SCORES]), 1.0), noise, rows)
     write_evidence(tmp_path / "evidence.csv", evidence)
-    with open(tmp_path / "evidence.csv", encoding="utf-8", newline="") as handle:
+    assert (tmp_path / "evidence.csv").read_bytes().startswith(b"\xef\xbb\xbf"), "without the mark, Excel reads Korean as cp949"
+    with open(tmp_path / "evidence.csv", encoding="utf-8-sig", newline="") as handle:
         first, second = csv.DictReader(handle)
     assert tuple(first) == COLUMNS
     assert first["id"] == "'=1+1" and first["question"] == "'-What?" and first["truth_text"] == "'@red"

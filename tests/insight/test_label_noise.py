@@ -95,11 +95,28 @@ def test_wrong_labels_are_not_explained_away_by_distrust_of_a_good_model():
 
 
 def test_ways_to_a_label_are_those_of_bayes():
-    kept, replaced = label_likelihoods(np.array([[0.1, 0.7, 0.2]]), np.array([0]), np.array([3]), 0.1, 0.8)
-    assert kept == pytest.approx(0.9 * 0.1)
+    likelihoods = label_likelihoods(np.array([[0.1, 0.7, 0.2]]), np.array([0]), np.array([3]), 0.1, 0.8)
     slip, alike = 0.2 / 2, 0.8
-    assert replaced[0].tolist() == pytest.approx(
-        [0, 0.1 * 0.7 * (slip + alike * 0.1 / 0.3), 0.1 * 0.2 * (slip + alike * 0.1 / 0.8)])
+    assert likelihoods[0].tolist() == pytest.approx(
+        [0.9 * 0.1, 0.1 * 0.7 * (slip + alike * 0.1 / 0.3), 0.1 * 0.2 * (slip + alike * 0.1 / 0.8)])
+
+
+def test_several_mistakes_about_one_photograph_speak_against_the_models():
+    """Eight rows a photograph, all labels right: six confident mistakes on two photographs, then on six."""
+    random, n = np.random.default_rng(0), 400
+    truth, photographs = random.integers(C, size=n), np.arange(n) // 8
+
+    def judged(mistaken: list[int]) -> np.ndarray:
+        logits = random.normal(0, 1, (n, C))
+        logits[np.arange(n), truth] += 8
+        logits[mistaken, (truth[mistaken] + 1) % C] += 16
+        scores = plain_scores(np.arange(n).astype(str), log_softmax(logits).astype(np.float32), np.full(n, C), {})
+        apart, known = (estimate_label_noise([scores], truth, of).wrong for of in (None, photographs))
+        assert apart[mistaken].min() > 0.8, "the rows alone do not tell"
+        return known[mistaken]
+
+    assert judged([0, 1, 2, 8, 9, 10]).max() < 0.2
+    assert judged([0, 8, 16, 24, 32, 40]).min() > 0.7
 
 
 def test_a_second_member_counts_and_rows_without_a_label_do_not():
@@ -119,3 +136,17 @@ def test_few_labels_and_choices_of_different_numbers():
     noise = estimate_label_noise([Scores(np.array(["x", "y"]), logprobs, orders, np.ones(1, np.float32))], np.array([1, 1]))
     assert noise.wrong[0] > 0.4 > 0.1 > noise.wrong[1] and noise.proposed[0] == 0
     assert noise.weights.tolist() == [1.0], "nothing is fitted to two labels"
+
+
+def test_an_underconfident_model_still_finds_wrong_labels_probable():
+    """As models are that were trained on wrong labels: nearly all answers right, with half of the confidence."""
+    random, n = np.random.default_rng(4), 400
+    truth = random.integers(C, size=n)
+    logits = random.normal(0, 1, (n, C))
+    logits[np.arange(n), truth] += 7
+    flipped = random.permutation(n) < 0.1 * n
+    labels = np.where(flipped, (truth + random.integers(1, C, n)) % C, truth)
+    scores = plain_scores(np.arange(n).astype(str), log_softmax(0.25 * logits).astype(np.float32), np.full(n, C), {})
+    noise = estimate_label_noise([scores], labels)
+    first = np.argsort(-noise.suspicion)[: flipped.sum()]
+    assert flipped[first].mean() > 0.95 and noise.wrong[first].mean() > 0.8 and noise.weights[0] > 2

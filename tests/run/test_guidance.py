@@ -140,6 +140,8 @@ def test_weights_are_read_from_a_file_and_have_the_mean_1(second, tmp_path):
     mean = (0 + 4 + 22) / 24
     assert train["train_0001"] == pytest.approx(4 / mean) and train["train_0002"] == pytest.approx(1 / mean)
     assert all(q.weight == 1 for fold in (0, 1) for q in data.fold_rows(fold)[1])
+    (note,) = data.guidance.notes
+    assert note.endswith("2 rows have a weight, from 0 to 3.7 where the mean is 1; 22 rows without one count as 1")
     changed = weighted(second, tmp_path / "w.csv", "id,weight", "train_0001,3")
     project = open_project(second.replace(row_weights=str(tmp_path / "w.csv")))
     assert weights_key(project, data, 0) != weights_key(project, changed, 0), "other weights are another training"

@@ -13,9 +13,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from mcvqa import run
 from mcvqa.base.files import read_json, write_json
+from mcvqa.cli import app
 from mcvqa.config import Config, ConfigError
 from mcvqa.data.fixes import FIXES_HEADER, read_decisions
 from mcvqa.data.table import DataError
@@ -25,9 +27,10 @@ from mcvqa.run.dataset import read_data
 from mcvqa.run.exploration import data_findings, look_alike_groups
 from mcvqa.run.explorer import explorer_beside_report
 from mcvqa.run.folds import split_rows
+from mcvqa.run.insights import noise_of_run
 from mcvqa.run.project import RunStopped, open_project
 from mcvqa.run.single import audit_only, explorer_only, predict_only, report_only
-from mcvqa.scoring.scores import load_scores
+from mcvqa.scoring.scores import load_scores, log_softmax, plain_scores
 from tests.conftest import make_dataset, tiny_settings
 
 
@@ -189,6 +192,28 @@ def test_the_explorer_shows_nothing_of_other_weights_or_data(copied, tmp_path):
     with pytest.raises(RunStopped, match="mcvqa predict r"):
         explorer_only(copied, None, out)
     assert not out.exists() and (folder / "experiments/r/evidence.csv").exists()
+
+
+def test_mistakes_about_one_photograph_are_judged_together(trained):
+    """Whatever the order of the scored rows; four of 25 rows are answered wrong with confidence."""
+    data = split_rows(read_data(open_project(trained.config)), trained.config)
+    answers = {q.id: q.answer for q in data.train}
+    ids = np.array(sorted(answers, reverse=True))
+    logits = np.zeros((len(ids), 4))
+    mistaken = np.arange(4)
+    logits[np.arange(len(ids)), [(answers[name] + (i in mistaken)) % 4 for i, name in enumerate(ids.tolist())]] = 9
+    scores = plain_scores(ids, log_softmax(logits).astype(np.float32), np.full(len(ids), 4), {})
+    together = np.array([0 if q.id in ids[mistaken] else 1 + i for i, q in enumerate(data.train)])
+    apart, shared = (
+        noise_of_run(dataclasses.replace(data, groups=groups), [scores]).wrong for groups in (np.arange(len(ids)), together)
+    )
+    assert apart[mistaken].min() > 0.8 and shared[mistaken].max() < 0.5
+
+
+def test_a_folder_that_has_the_name_of_the_page_is_one_message(trained, tmp_path):
+    shown = CliRunner().invoke(app, ["explore", str(trained.folder), "--out", str(tmp_path)])
+    assert shown.exit_code == 1 and isinstance(shown.exception, SystemExit), "no traceback"
+    assert re.search(r"^error: .*A file is needed there, but a folder has its name", shown.output, re.M), shown.output
 
 
 def test_two_runs_are_explored_together_and_one_not_beside_itself(trained, copied, tmp_path):

@@ -1,5 +1,6 @@
 """Rows from train.csv and dev.csv: who voted, what their texts give away, and which of them are validated with."""
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mcvqa.data.folds import LEFT_OUT, TRAINING_ONLY, FoldError
 from mcvqa.data.images import ImageRecord
 from mcvqa.data.labelled import rows_that_validate
 from mcvqa.data.questions import Question
+from mcvqa.data.table import DataError
 from mcvqa.run.dataset import RunData, read_data, rows_key, weights_key
 from mcvqa.run.folds import fold_summary, split_rows, write_folds
 from mcvqa.run.project import open_project
@@ -120,6 +122,25 @@ def test_rows_without_a_winner_or_with_few_votes_are_counted_as_what_they_are(tw
     assert not any("vote shares" in note for note in few.notes)
     assert [sum(q.source == "dev" for q in data.train) for data in (plain, soft, few)] == [84, 108, 72]
     assert all(max(q.votes) >= 3 for q in few.train if q.votes) and {q.source for q in few.train} == {"train", "dev"}
+
+
+def test_votes_that_leave_no_row_and_votes_that_are_not_there_are_said(two_sources, dataset, tmp_path):
+    voted = shutil.copytree(dataset, tmp_path / "data")
+    header, *rows = (dataset / "train.csv").read_text(encoding="utf-8").splitlines()
+    voters = [header.replace("answer", "answer1,answer2,answer3"), *(f"{row},{row[-1]},{row[-1]}" for row in rows)]
+    (voted / "train.csv").write_text("\n".join(voters), encoding="utf-8")
+    with pytest.raises(DataError, match=r"nothing to train on: train\.csv: 24 rows are left out: fewer than min_votes=4 votes"):
+        data_with(voted, tmp_path, min_votes=4)
+    assert "min_votes=2 has no effect: there are no votes" in data_with(dataset, tmp_path, min_votes=2).notes
+    assert not any("no effect" in note for note in data_with(two_sources, tmp_path, min_votes=2).notes)
+
+
+def test_decisions_that_drop_every_row_are_named(dataset, tmp_path):
+    with open(dataset / "train.csv", encoding="utf-8", newline="") as handle:
+        rows = [f"{row['id']},{row['answer']},,drop" for row in csv.DictReader(handle)]
+    (tmp_path / "fixes.csv").write_text("\n".join(["id,now,proposed,decision", *rows]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"has nothing to train on: fixes\.csv: 0 labels fixed, 24 rows dropped"):
+        data_with(dataset, tmp_path, fixes=str(tmp_path / "fixes.csv"))
 
 
 def test_ties_train_and_never_validate(two_sources, tmp_path):

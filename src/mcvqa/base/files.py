@@ -190,15 +190,12 @@ def disk_errors_explained() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        elsewhere = "choose another folder: --set output_dir=FOLDER. Then run the same command again."
         if error.errno in PROTECTED:
-            raise DiskError(
-                f"{error}. Allow access to it, or choose another folder: --set output_dir=FOLDER. Then run the same command "
-                "again."
-            ) from error
+            raise DiskError(f"{error}. Allow access to it, or {elsewhere}") from error
         if error.errno in (errno.EEXIST, errno.ENOTDIR):
             raise DiskError(
-                f"{error}. A folder is needed there, but a file or a broken link has its name. Move it away, or "
-                "choose another folder: --set output_dir=FOLDER. Then run the same command again."
+                f"{error}. A folder is needed there, but a file or a broken link has its name. Move it away, or {elsewhere}"
             ) from error
         if error.errno == errno.ENAMETOOLONG:
             raise DiskError(f"{error}. Name another file or folder.") from error

@@ -259,12 +259,13 @@ KOREAN = {
     "Stopped after step {} of fold {}; nothing could be saved.": "폴드 {1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
     "The machine is out of memory. Reduce image_size, batch_size or num_workers.":
         "메모리가 부족합니다. image_size, batch_size, num_workers를 줄이세요.",
-    "{}. Allow access to it, or choose another folder: --set output_dir=FOLDER. Then run the same command again.":
-        "{}. 접근을 허용하거나 다른 폴더를 고른 뒤(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",
-    "{}. A folder is needed there, but a file or a broken link has its name. Move it away, or choose another folder: "
-    "--set output_dir=FOLDER. Then run the same command again.":
-        "{}. 그 자리에는 폴더가 있어야 하는데 같은 이름의 파일이나 끊어진 링크가 있습니다. 그것을 옮기거나 다른 폴더를 고른 뒤"
-        "(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",
+    "{}. A file is needed there, but a folder has its name. Choose another name.":
+        "{}. 그 자리에는 파일이 있어야 하는데 같은 이름의 폴더가 있습니다. 다른 이름을 고르세요.",
+    "{}. Allow access to it, or {}": "{}. 접근을 허용하거나 {}",
+    "{}. A folder is needed there, but a file or a broken link has its name. Move it away, or {}":
+        "{}. 그 자리에는 폴더가 있어야 하는데 같은 이름의 파일이나 끊어진 링크가 있습니다. 그것을 옮기거나 {}",
+    "choose another folder: --set output_dir=FOLDER. Then run the same command again.":
+        "다른 폴더를 고른 뒤(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",
     "A process of this run has ended, so all stop; its own output or that of the launcher says why. Finished work is kept: run the same command again to continue.":
         "이 실행의 프로세스 하나가 끝나서 모두 멈춥니다. 까닭은 그 프로세스나 실행기의 출력에 있습니다. 끝난 작업은 남아 있으니 같은 명령을 다시 실행하면 이어서 합니다.",
     "The machine is out of memory. Finished work is kept. Reduce image_size (now {}), batch_size (now {}) or num_workers.":
@@ -377,7 +378,7 @@ KOREAN = {
         "{}폴드에는 서로 다른 사진의 묶음이 적어도 {}개 필요합니다. 검증할 행: {}, {}. 행을 늘리거나 n_folds를 줄이세요.",
     "validate_on={}: no answered row comes from this source. Sources: {}; rows of dev.csv are read with use_dev=true.":
         "validate_on={}: 이 파일에서 온 정답 있는 행이 없습니다. 있는 것: {}. dev.csv의 행은 use_dev=true로 읽습니다.",
-    "No answer in {} could be interpreted, so there is nothing to train on.": "{}의 정답을 하나도 해석하지 못해 학습할 것이 없습니다.",
+    "{} has nothing to train on: {}.": "{}에 학습할 것이 없습니다: {}.", "no answer could be interpreted": "정답을 하나도 해석하지 못했습니다",
     "{} has {} more than once, first {}: each test row needs a unique id.": "{}에 {}가 두 번 이상 나옵니다. 예: {}. 테스트 행마다 id가 달라야 합니다.",
     "The run {} was trained on different data: {} training rows of {}, now {} of {} (rows, answers or photographs changed).{}\n{}":
         "실행 {0}은 다른 데이터로 학습했습니다: {2}의 학습 {1}행, 지금은 {4}의 {3}행(행, 정답, 사진이 바뀌었습니다).{5}\n{6}",
@@ -693,6 +694,7 @@ KOREAN = {
         "글만 보고 맞히는 비율이 파일에 따라 유의하게 다릅니다. 테스트 행은 어느 쪽과 비슷할지 알 수 없습니다(validate_on=SOURCE).",
     "{}: answers are letters, numbers and texts: {}": "{}: 정답은 글자, 번호, 글입니다: {}", "{}: answers are {}: {}": "{}: 정답은 {}입니다: {}",
     "of several kinds": "여러 방식", "letters": "글자", "numbers": "번호", "{}: {} not used, {}: {}": "{}: {}를 쓰지 않습니다. 이유: {}. {}",
+    "min_votes={} has no effect: there are no votes": "min_votes={}는 효과가 없습니다. 표가 없습니다",
     "{}: {} left out: {}": "{}: {}을 뺐습니다: {}", "{}: {} left out: fewer than min_votes={} votes": "{}: {}을 뺐습니다: 표가 min_votes={}보다 적습니다",
     "{}: {} trained on by vote shares, but never validated: {}": "{}: {}은 득표 비율로 학습만 하고 검증에는 쓰지 않습니다: {}",
     "{} left out: the same as an earlier one": "{}을 뺐습니다: 앞의 행과 같습니다",
@@ -751,7 +753,9 @@ KOREAN = {
     "labels fixed: {}. Out-of-fold accuracy on": "수정한 라벨: {}개. OOF 정확도:", "fixed labels: {}": "수정한 라벨로: {}",
     "the original labels: {}": "원래 라벨로: {}", "rows whose label was not changed: {}": "라벨을 바꾸지 않은 행에서: {}",
     # %% weights of rows, pseudo labels
-    "row_weights={}: {} a weight, from {} to {} where the mean is 1": "row_weights={}: {}에 가중치가 있습니다. 평균을 1로 하면 {}부터 {}까지",
+    "row_weights={}: {} a weight, from {} to {} where the mean is 1{}": "row_weights={}: {}에 가중치가 있습니다. 평균을 1로 하면 {}부터 {}까지{}",
+    "; {} as 1": ". {}은 1로 칩니다",
+    "{} row without one counts": "가중치가 없는 {}행", "{} rows without one count": "가중치가 없는 {}행",
     "teacher={}: {} of {} also learn from its out-of-fold probabilities. These come from models that were trained on the fold that is validated on here, so this run's accuracies are probably slightly too high":
         "teacher={0}: {2} 중 {1}이 그 OOF 확률도 학습합니다. 그 확률을 낸 모델은 검증 폴드를 학습했으므로 이 실행의 정확도는 실제보다 조금 높을 수 있습니다",
     "pseudo={}: it is unknown what its model was trained on. If this included this run's validation rows, the accuracies of this run are too high":

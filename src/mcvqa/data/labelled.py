@@ -52,11 +52,13 @@ def answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Questio
             name = name if seen[name] == 1 else f"{name}#{seen[name]}"
             answered[name] = dataclasses.replace(question, id=name, source=source)
         if few:
-            left_out = counted(few, "row is", "rows are")
-            notes.append(f"{table.name}: {left_out} left out: fewer than min_votes={config.min_votes} votes")
+            notes.append(
+                f"{table.name}: {counted(few, 'row is', 'rows are')} left out: fewer than min_votes={config.min_votes} votes")
         if tied:
-            learned_from = counted(tied, "row is", "rows are")
-            notes.append(f"{table.name}: {learned_from} trained on by vote shares, but never validated: {TIED}")
+            notes.append(
+                f"{table.name}: {counted(tied, 'row is', 'rows are')} trained on by vote shares, but never validated: {TIED}")
+    if config.min_votes and not any(q.votes for table in tables for q in table.questions):
+        notes.append(f"min_votes={config.min_votes} has no effect: there are no votes")
     notes += [f"{counted(repeated, 'row is', 'rows are')} left out: the same as an earlier one"] if repeated else []
     return list(answered.values()), notes
 

@@ -213,7 +213,7 @@ COLUMNS = (
 
 def write_evidence(path: Path, rows: Sequence[RowEvidence]) -> None:
     """Write one line per row."""
-    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as handle:
+    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8-sig") as handle:  # the mark is for Excel
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(COLUMNS)
         for cells in map(_cells_of, rows):

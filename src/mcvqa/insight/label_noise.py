@@ -7,11 +7,12 @@ since it weighs the label's own probability, which they raise (benchmarks/RESULT
 
 The probability comes from a model of how labels arise. The true answer is drawn from the models' beliefs; then it is kept or, at
 a low rate, replaced by another choice: half of the time by one that the models also find likely (a look-alike), else by any (a
-slip). Beliefs are a softmax of the members' mean log-probabilities, each with a separate weight (a temperature). As models that
-err often are also confidently wrong about some rows, a small share of every belief is an even guess; it grows with the
-disagreements between models and labels that the rate leaves unexplained. Weights and rate maximise the likelihood of the given
-labels, with priors around usual values, and Bayes' rule gives the probability that a label was replaced. It is made to decrease
-along the order of the rows (isotonic regression). Beyond that, a confident mistake looks like a wrong label and counts as one.
+slip). Beliefs are a softmax of the members' mean log-probabilities, each with a separate weight (a temperature). A few of the
+photographs that several rows share are misread: half of each belief about them is then an even guess. Several disagreements about
+one photograph thus speak against the models, not against its labels, which are wrong independently of each other. Weights and
+rate maximise the likelihood of the given labels, with priors around usual values, and Bayes' rule gives the probability that a
+label was replaced. It is made to decrease along the order of the rows (isotonic regression). Beyond that, a confident mistake
+looks like a wrong label and counts as one.
 
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70)
 counts disagreements by class instead. Choices have no classes: letter a means something else in every row.
@@ -25,10 +26,11 @@ from scipy.optimize import minimize
 from mcvqa.ensemble.calibrate import FEWEST_ROWS, RULED_OUT
 from mcvqa.scoring.scores import Scores, log_softmax
 
-USUAL_RATE, RATE_ROWS = 0.05, 20.0  # prior of the rate, and the number of rows that it counts as
-WEIGHT_WIDTH = 0.3  # prior of the log weights: standard deviation; a wide one lets a low weight explain wrong labels away
+USUAL_RATE, RATE_ROWS = 0.03, 20.0  # prior of the rate, and the number of rows that it counts as
+LOWER_WIDTH, UPPER_WIDTH = 0.25, 1.0  # prior of the log weights: standard deviations; low weights explain wrong labels away
 LOOK_ALIKES = 0.5  # share of the wrong labels that are look-alikes; labels alone do not tell
-EVEN_GUESSES = 0.05  # share of even guesses for each disagreement that the rate does not explain
+MISREAD = 0.01  # share of the photographs that the models misread
+GUESSED_SHARE = 0.5  # share of even guesses in the beliefs about a misread photograph: some questions about it are still answered
 
 
 @dataclass(frozen=True)
@@ -50,47 +52,56 @@ class LabelNoise:
     weights: np.ndarray
 
 
-def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray) -> LabelNoise:
+def estimate_label_noise(members: Sequence[Scores], labels: np.ndarray, photographs: np.ndarray | None = None) -> LabelNoise:
     """Estimate the probability that each label is wrong.
 
     Args:
         members: at least one; out-of-fold scores of the same N rows, so that no model was trained on the label it judges.
         labels: (N,) index of the given answer; below 0: none.
+        photographs: (N,) number of each row's photograph, from 0; None: each row has its own.
 
     Returns:
         Probabilities and fitted parameters; with fewer than 20 labels nothing is fitted.
     """
     means = stacked_means(members)  # (M, N, C)
-    n_choices = members[0].n_choices
+    n_choices, known = members[0].n_choices, labels >= 0
     exists = np.arange(means.shape[2]) < n_choices[:, None]
     evidence = np.where(exists, np.maximum(means, RULED_OUT), 0.0)
-    predicted, known = means.mean(0).argmax(-1), labels >= 0
-    disagreements = float((predicted != labels)[known].mean()) if known.any() else 0.0
+    even = (exists / n_choices[:, None])[known]
+    photograph = np.unique(np.arange(len(labels)) if photographs is None else photographs, return_inverse=True)[1][known]
+    misread = np.where(np.bincount(photograph) > 1, MISREAD, 0.0)  # of a single row, nothing tells it from a confident mistake
+    with np.errstate(divide="ignore"):
+        prior = np.log([1 - misread, misread])  # (2, P) read, misread
     start = np.append(np.full(len(means), -np.log(len(means))), np.log(USUAL_RATE))
 
     def beliefs_of(weights: np.ndarray) -> np.ndarray:
         return np.exp(log_softmax(np.where(exists, np.tensordot(weights, evidence, 1), -np.inf)))[known]
 
     def likelihoods(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rate = float(np.exp(values[-1]))
-        guessed = EVEN_GUESSES * max(disagreements - rate, 0.0)
-        beliefs = (1 - guessed) * beliefs_of(np.exp(values[:-1])) + guessed * (exists / n_choices[:, None])[known]
-        return label_likelihoods(beliefs, labels[known], n_choices[known], rate, LOOK_ALIKES)
+        """Compute those of the rows' true answers (2, N, C), and of the photographs (2, P) in logarithms: read, misread."""
+        read, rate = beliefs_of(np.exp(values[:-1])), float(np.exp(values[-1]))
+        both = (read, (1 - GUESSED_SHARE) * read + GUESSED_SHARE * even)
+        answers = np.stack([label_likelihoods(one, labels[known], n_choices[known], rate, LOOK_ALIKES) for one in both])
+        rows = np.log(np.maximum(answers.sum(-1), 1e-300))
+        return answers, prior + [np.bincount(photograph, one, misread.size) for one in rows]
 
     def loss(values: np.ndarray) -> float:
-        kept, replaced = likelihoods(values)
-        likelihood = np.log(np.maximum(kept + replaced.sum(-1), 1e-300)).sum()
-        pull = ((values - start)[:-1] ** 2).sum() / WEIGHT_WIDTH**2 / 2
+        likelihood = np.logaddexp(*likelihoods(values)[1]).sum()
+        shift = (values - start)[:-1]
+        pull = (np.where(shift < 0, shift / LOWER_WIDTH, shift / UPPER_WIDTH) ** 2).sum() / 2
         usual = RATE_ROWS * (USUAL_RATE * values[-1] + (1 - USUAL_RATE) * np.log(1 - np.exp(values[-1])))
         return float(pull - likelihood - usual)
 
     fitted = start
     if known.sum() >= FEWEST_ROWS:
         fitted = minimize(loss, start, method="L-BFGS-B", bounds=[*[(-4.0, 3.0)] * len(means), (np.log(1e-4), np.log(0.9))]).x
-    weights, (kept, replaced) = np.exp(fitted[:-1]), likelihoods(fitted)
-    suspicion, wrong, proposed = np.full(len(labels), np.nan), np.full(len(labels), np.nan), predicted
-    suspicion[known], proposed[known] = margins(beliefs_of(weights / weights.sum()), labels[known]), replaced.argmax(-1)
-    wrong[known] = _falling_along(suspicion[known], replaced.sum(-1) / np.maximum(kept + replaced.sum(-1), 1e-300))
+    weights, (answers, of_photographs) = np.exp(fitted[:-1]), likelihoods(fitted)
+    posterior = np.exp(of_photographs - np.logaddexp(*of_photographs))[:, photograph]  # (2, N)
+    truth = (posterior[..., None] * answers / np.maximum(answers.sum(-1, keepdims=True), 1e-300)).sum(0)  # (N, C)
+    truth[np.arange(len(truth)), labels[known]] = 0.0
+    suspicion, wrong, proposed = np.full(len(labels), np.nan), np.full(len(labels), np.nan), means.mean(0).argmax(-1)
+    suspicion[known], proposed[known] = margins(beliefs_of(weights / weights.sum()), labels[known]), truth.argmax(-1)
+    wrong[known] = _falling_along(suspicion[known], truth.sum(-1))
     return LabelNoise(suspicion, wrong, proposed, float(np.exp(fitted[-1])), weights)
 
 
@@ -112,8 +123,8 @@ def _falling_along(suspicion: np.ndarray, wrong: np.ndarray) -> np.ndarray:
 
 def label_likelihoods(
     beliefs: np.ndarray, labels: np.ndarray, n_choices: np.ndarray, rate: float, look_alikes: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the likelihoods of the given labels: kept, or replaced.
+) -> np.ndarray:
+    """Compute the likelihoods (N, C) of the given labels with each choice as the true one: kept, or replaced by the label.
 
     Args:
         beliefs: (N, C) probability of each choice to be true, before the label is seen.
@@ -121,17 +132,14 @@ def label_likelihoods(
         n_choices: (N,) number of choices of each row.
         rate: share of the labels that are replaced.
         look_alikes: share of those replaced by a likely choice; the others are replaced by any.
-
-    Returns:
-        (N,) the label is true and was kept; (N, C) each other choice is true and was replaced by the label.
     """
     rows = np.arange(len(labels))
     of_label = beliefs[rows, labels]
     look_alike = np.minimum(of_label[:, None] / np.maximum(1 - beliefs, 1e-12), 1.0)  # (N, C) label's share of the others
     slip = 1 / (n_choices - 1)[:, None]
-    replaced = rate * beliefs * (look_alikes * look_alike + (1 - look_alikes) * slip)
-    replaced[rows, labels] = 0.0
-    return (1 - rate) * of_label, replaced
+    likelihoods = rate * beliefs * (look_alikes * look_alike + (1 - look_alikes) * slip)
+    likelihoods[rows, labels] = (1 - rate) * of_label
+    return likelihoods
 
 
 def stacked_means(members: Sequence[Scores]) -> np.ndarray:

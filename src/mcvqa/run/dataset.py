@@ -142,9 +142,16 @@ def read_data(project: Project) -> RunData:
     labelled, asked = tables[: len(labelled)], tables[-1].questions if test else ()
     require_distinct_ids(asked, files.test)
     rows, notes_on_rows = answered_rows(labelled, config)
+    before: dict[str, int] = {}
+    said: Sequence[str] = ()
+    if config.fixes and rows:
+        from mcvqa.data.fixes import with_fixes
+
+        fixed = with_fixes(rows, Path(config.fixes))
+        rows, before, said = list(fixed.questions), fixed.before, fixed.notes
     if not rows:
-        raise DataError(f"No answer in {files.train} could be interpreted, so there is nothing to train on.")
-    rows, before, said = _with_decided_labels(rows, config)
+        why = "; ".join((*notes_on_rows, *said)) or "no answer could be interpreted"
+        raise DataError(f"{files.train} has nothing to train on: {why}.")
     train = rows
     if config.use_sample:
         train = [rows[i] for i in sample_rows(rows, question_groups(rows), config.sample_size, config.seed)]
@@ -162,16 +169,6 @@ def read_data(project: Project) -> RunData:
         questions_print(train, records, _as_written(as_read, tables)), questions_print(asked, records),
         rows_that_validate(train, config.validate_on), before=before,
     )
-
-
-def _with_decided_labels(rows: list[Question], config: Config) -> tuple[list[Question], dict[str, int], Sequence[str]]:
-    """Apply the labels of `fixes`; also return the previous answers by id, and lines that describe the changes."""
-    if config.fixes:
-        from mcvqa.data.fixes import with_fixes
-
-        fixed = with_fixes(rows, Path(config.fixes))
-        return list(fixed.questions), fixed.before, fixed.notes
-    return rows, {}, ()
 
 
 def read_test_rows(project: Project) -> tuple[DataFiles, Table | None]:

@@ -39,19 +39,27 @@ def guidance_of(data: RunData, config: Config) -> Guidance:
         RunStopped: the other run is unfinished.
     """
     notes: list[str] = []
-    weights = _weights(data, config) if config.row_weights else {}
+    weights, given = _weights(data, config) if config.row_weights else ({}, 0)
     if weights:
         low, high = min(weights.values()), max(weights.values())
-        given = counted(len(weights), "row has", "rows have")
-        notes.append(f"row_weights={config.row_weights}: {given} a weight, from {low:.2g} to {high:.2g} where the mean is 1")
+        rest = len(weights) - given
+        others = f"; {counted(rest, 'row without one counts', 'rows without one count')} as 1" if rest else ""
+        notes.append(
+            f"row_weights={config.row_weights}: {counted(given, 'row has', 'rows have')} a weight, from {low:.2g} to {high:.2g} "
+            f"where the mean is 1{others}"
+        )
     targets, said = _taught(data, config) if config.teacher else ({}, [])
     pseudo, more = _pseudo_labelled(data, config) if config.pseudo else ({}, [])
     return Guidance(weights, targets, pseudo, (*notes, *said, *more))
 
 
 # %% weights
-def _weights(data: RunData, config: Config) -> dict[str, float]:
-    """Map ids to weights, divided by their mean over all training rows so that the learning rate keeps its meaning."""
+def _weights(data: RunData, config: Config) -> tuple[dict[str, float], int]:
+    """Map ids to weights, divided by their mean over all training rows so that the learning rate keeps its meaning.
+
+    Returns:
+        The weights, and how many rows were given one; the others count as 1 before the division.
+    """
     if config.row_weights == "votes":
         given = {q.id: max(q.votes) / sum(q.votes) for q in data.train if q.votes is not None and any(q.votes)}
         if not given:
@@ -64,7 +72,7 @@ def _weights(data: RunData, config: Config) -> dict[str, float]:
     mean = np.mean([given.get(q.id, 1.0) for q in data.train])
     if not mean:
         raise ConfigError(f"row_weights={config.row_weights}: all weights are 0, so there is nothing to learn from.")
-    return {q.id: float(given.get(q.id, 1.0) / mean) for q in data.train}
+    return {q.id: float(given.get(q.id, 1.0) / mean) for q in data.train}, len(given)
 
 
 def _table_of_weights(file: Path, rows: Sequence[Question], columns: Sequence[str]) -> dict[str, float]:

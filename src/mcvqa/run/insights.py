@@ -45,9 +45,10 @@ def noise_of_run(data: RunData, judges: list[Scores]) -> LabelNoise:
         data: the rows, with folds.
         judges: result of `judges_of`.
     """
-    answers = {q.id: q.answer for q in data.train}
-    labels = [answers[name] for name in judges[0].ids.tolist()]
-    return estimate_label_noise(judges, np.array([-1 if label is None else label for label in labels]))
+    row_of = {q.id: i for i, q in enumerate(data.train)}
+    rows = [row_of[name] for name in judges[0].ids.tolist()]
+    labels = [-1 if (answer := data.train[i].answer) is None else answer for i in rows]
+    return estimate_label_noise(judges, np.array(labels), data.groups[rows])
 
 
 # %% evidence
