@@ -509,8 +509,8 @@ KOREAN = {
     "model_id={} is a file. Set it to the folder that holds the model's files, unpacked.":
         "model_id={}은 파일입니다. 압축을 푼 모델 파일이 든 폴더를 적으세요.",
     "{} is not a folder with a config.json{}.\n{}": "{}는 config.json이 든 폴더가 아닙니다{}.\n{}", "; there is one in {}": ". {}에는 있습니다",
-    "{} holds adapters ({}), not a model to train. Set model_id to the model they were made for{}.":
-        "{}에는 학습할 모델이 아니라 어댑터({})가 있습니다. model_id에 그 어댑터의 모델을 적으세요{}.",
+    "{} holds adapters ({}), not a model. Set model_id to the model they were made for{}, and start_from to this folder to continue training them.":
+        "{}에는 모델이 아니라 어댑터({})가 있습니다. 이어서 학습하려면 start_from에 이 폴더를 적고 model_id에는 그 어댑터의 모델을 적으세요{}.",
     "{} is not a vision-language model: transformers {} does not list its type, {}, among the image-and-text models (AutoModelForImageTextToText). Set model_id to another model.": "{}은 비전 언어 모델이 아닙니다: transformers {}의 이미지·글 모델(AutoModelForImageTextToText)에 {} 유형이 없습니다. model_id에 다른 모델을 적으세요.",
     "The weights in {} do not match its config.json: {}.\nParts of the model would be random. Copy or download the whole folder again, or set model_id to another model.": "{}의 가중치가 config.json과 다릅니다: {}.\n모델의 일부가 무작위가 됩니다. 폴더를 모두 다시 "
     "복사하거나 내려받거나, model_id에 다른 모델을 적으세요.",

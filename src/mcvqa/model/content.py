@@ -34,12 +34,19 @@ def require_model_folder(config: Config) -> None:
     """Check that `model_id` is a folder with a model, unless it is a hub name or 'tiny'.
 
     Raises:
-        ModelError: it is not; the message names such folders nearby.
+        ModelError: it is not, or holds only adapters; the message names such folders nearby.
     """
     name, place = config.model_id, Path(config.model_id)
     if place.is_file():
         raise ModelError(f"model_id={name} is a file. Set it to the folder that holds the model's files, unpacked.")
-    if name == "tiny" or any((place / file).exists() for file in ("config.json", ADAPTER_CONFIG)):
+    folder = local_folder(config)
+    if folder and (folder / ADAPTER_CONFIG).exists():  # the library would load the model that it names, adapted
+        named = read_json(folder / ADAPTER_CONFIG, dict).get("base_model_name_or_path")
+        raise ModelError(
+            f"{folder} holds adapters ({ADAPTER_CONFIG}), not a model. Set model_id to the model they were made for"
+            f"{f': {named}' if named else ''}, and start_from to this folder to continue training them."
+        )
+    if name == "tiny" or (place / "config.json").exists():
         return
     if not place.is_dir() and not name.startswith("."):
         with contextlib.suppress(ValueError):

@@ -14,7 +14,7 @@ from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, AutoM
 from mcvqa.base.files import DamagedFile, read_json
 from mcvqa.base.informing import counted
 from mcvqa.config import Config
-from mcvqa.model.content import ADAPTER_CONFIG, EXPECTED_MODEL, ModelError, local_folder, require_model_folder
+from mcvqa.model.content import EXPECTED_MODEL, ModelError, local_folder, require_model_folder
 from mcvqa.model.device import DeviceError
 from mcvqa.model.published import drop_packing, packing_settings, truly_mismatched, without_companions
 from mcvqa.model.tiny import tiny_folder
@@ -71,13 +71,6 @@ def read_model_config(config: Config) -> Any:
     folder = local_folder(config)
     if folder and (pipe := next((file for file in folder.glob("*") if file.is_fifo()), None)):
         raise ModelError(f"{pipe} is a named pipe, not a file: reading it might never end.")
-    if folder and (folder / ADAPTER_CONFIG).exists():  # the library would load the model that it names, adapted
-        with loading_model(config.model_id):
-            named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-        raise ModelError(
-            f"{folder} holds adapters ({ADAPTER_CONFIG}), not a model to train. Set model_id to the model they were made for"
-            f"{f': {named}' if named else ''}."
-        )
     with loading_model(config.model_id):
         model_config = AutoConfig.from_pretrained(model_folder(config), **hub_revision(config), trust_remote_code=False)
     for part, values in model_config.to_dict().items():
