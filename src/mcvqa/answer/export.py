@@ -20,12 +20,11 @@ from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.data.locate import find_data
 from mcvqa.data.table import DataError
 from mcvqa.data.trained_on import TRAINED_ON
-from mcvqa.model.content import CONTENT_FILES, local_folder
+from mcvqa.model.content import ADAPTER_CONFIG, CONTENT_FILES, local_folder
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.load import BaseModel, load_adapter, load_base, read_model_config, remove_adapters
 from mcvqa.model.memory import free_memory
 from mcvqa.model.published import published_bits
-from mcvqa.model.source import ADAPTER_CONFIG
 from mcvqa.run.model_side import with_photographs
 from mcvqa.scoring.score import score_questions
 from mcvqa.scoring.scores import Scores, load_scores

@@ -6,7 +6,8 @@ from typing import Any
 from mcvqa.base.files import file_hash, read_json, write_json
 from mcvqa.config import Config, ConfigError, settings_hash
 from mcvqa.data.folds import FINAL, fold_title
-from mcvqa.model.source import ADAPTER_CONFIG, WEIGHTS_FILE, WEIGHTS_INDEX, read_model_config
+from mcvqa.model.content import ADAPTER_CONFIG
+from mcvqa.model.source import WEIGHTS_FILE, WEIGHTS_INDEX, read_model_config
 from mcvqa.model.start import ADAPTER_FILE, require_start_fits
 from mcvqa.run.paths import START_FILE
 from mcvqa.run.project import Project, remedy
