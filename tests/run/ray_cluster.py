@@ -311,7 +311,7 @@ def test_an_address_at_which_nothing_answers_is_not_waited_for(monkeypatch, addr
     with socket.socket() as mute:  # which takes connections and says nothing
         mute.bind(("127.0.0.1", 0))
         mute.listen()
-        where = "127.0.0.1:{}".format(mute.getsockname()[1])
+        where = f"127.0.0.1:{mute.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", where)
         monkeypatch.setattr(ray_module, "ANSWERS_WITHIN", 4.0)
         began = time.monotonic()

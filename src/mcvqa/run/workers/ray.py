@@ -109,16 +109,18 @@ def _no_cluster(address: str, reason: str) -> ConfigError:
         )
     if "Version mismatch" in reason:
         return ConfigError(
-            f"The Ray cluster at ray_address={address!r} has another version of Ray or Python ({reason[:300]}). Install the same "
-            "here."
+            f"The Ray cluster at ray_address={address!r} has another version of Ray or Python ({reason[:300]}). "
+            "Install the same here."
         )
     if "ray[client]" in reason:
-        return ConfigError(f"ray_address={address!r} needs Ray's client: pip install 'ray[client]'. Or start the run on a node of "
-                           "the cluster, with ray_address=auto.")
+        return ConfigError(
+            f"ray_address={address!r} needs Ray's client: pip install 'ray[client]'. Or start the run on a node of the cluster, "
+            "with ray_address=auto."
+        )
     token = " If it demands a token, set RAY_AUTH_MODE and RAY_AUTH_TOKEN." if address.startswith("ray://") else ""
     return ConfigError(
-        f"No Ray cluster answers at ray_address={address!r} ({reason[:300].rstrip('.')}). Start one with `ray start --head`, name "
-        f"another, or use --set ray_address=local.{token}"
+        f"No Ray cluster answers at ray_address={address!r} ({reason[:300].rstrip('.')}). Start one with `ray start --head`, "
+        f"name another, or use --set ray_address=local.{token}"
     )
 
 
