@@ -259,12 +259,11 @@ KOREAN = {
     "Stopped after step {} of fold {}; nothing could be saved.": "폴드 {1}의 스텝 {0} 다음에 멈췄으나 아무것도 저장하지 못했습니다.",
     "The machine is out of memory. Reduce image_size, batch_size or num_workers.":
         "메모리가 부족합니다. image_size, batch_size, num_workers를 줄이세요.",
-    "{}. Allow access to it, or choose another folder: --set output_dir=FOLDER. Then run the same command again.":
-        "{}. 접근을 허용하거나 다른 폴더를 고른 뒤(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",
-    "{}. A folder is needed there, but a file or a broken link has its name. Move it away, or choose another folder: "
-    "--set output_dir=FOLDER. Then run the same command again.":
-        "{}. 그 자리에는 폴더가 있어야 하는데 같은 이름의 파일이나 끊어진 링크가 있습니다. 그것을 옮기거나 다른 폴더를 고른 뒤"
-        "(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",
+    "{}. {}, or choose another folder: --set output_dir=FOLDER. Then run the same command again.":
+        "{}. {} 다른 폴더를 고른 뒤(--set output_dir=FOLDER) 같은 명령을 다시 실행하세요.",
+    "Allow access to it": "접근을 허용하거나",
+    "A folder is needed there, but a file or a broken link has its name. Move it away":
+        "그 자리에는 폴더가 있어야 하는데 같은 이름의 파일이나 끊어진 링크가 있습니다. 그것을 옮기거나",
     "A process of this run has ended, so all stop; its own output or that of the launcher says why. Finished work is kept: run the same command again to continue.":
         "이 실행의 프로세스 하나가 끝나서 모두 멈춥니다. 까닭은 그 프로세스나 실행기의 출력에 있습니다. 끝난 작업은 남아 있으니 같은 명령을 다시 실행하면 이어서 합니다.",
     "The machine is out of memory. Finished work is kept. Reduce image_size (now {}), batch_size (now {}) or num_workers.":
@@ -834,6 +833,7 @@ KOREAN = {
     "from {}: {}": "{}에서 가져옴: {}", "from {}: {}, unfinished": "{}에서 가져옴: {}(진행 중)",
     "{}: {} is damaged or missing, so it is not used": "{}: {} 파일이 손상되었거나 없어 쓰지 않습니다",
     "{} is damaged: the work that it lists is treated as not done": "{} 파일이 손상되었습니다. 거기 적힌 작업은 끝나지 않은 것으로 봅니다",
+    "{}: waiting until the upload of a resume point to {} ends": "{}: 재개 지점을 {}에 올리는 것이 끝나기를 기다립니다",
     "{}: its resume point is not shared: {}": "{}: 재개 지점을 나누지 못했습니다. {}",
     "{}: {}: {}. Trying again in {} s": "{}: {}: {}. {}초 뒤에 다시 시도합니다",
     "{} of the run {} was done with different settings, rows or photographs here ({}) and in {}. Choose another name (--set run_name=...), or delete the one that you do not want.":
