@@ -35,7 +35,7 @@ from mcvqa.run.workers.ray import RayWorkers, connect, ray_workers  # noqa: E402
 from mcvqa.scoring.scores import load_scores  # noqa: E402
 from mcvqa.search.space import space_as_yaml  # noqa: E402
 from tests.conftest import make_dataset, tiny_settings  # noqa: E402
-from tests.faults import drop_drive, unmount  # noqa: E402
+from tests.faults import bind, drop_drive, unmount  # noqa: E402
 
 RESULTS = ("experiments/r/submission.csv", "experiments/r/oof_predictions.csv", "experiments/r/folds.csv",
            *(f"checkpoints/r/fold{k}/{which}/adapter_model.safetensors" for k in (0, 1) for which in ("best", "last")),
@@ -175,6 +175,30 @@ def test_storage_that_is_away_for_a_while_changes_nothing(cluster, dataset, inli
         unmount(out)
     background.finish()
     require_same(out, inline)
+
+
+@pytest.mark.torture
+def test_an_unmounted_output_folder_is_waited_for(cluster, dataset, inline, tmp_path):
+    """Its mount point is left as an empty folder, in training and in scoring; nothing is written there."""
+    out, drive = tmp_path / "out", tmp_path / "drive"
+    out.mkdir()
+    drive.mkdir()
+    bind(drive, out)
+    try:
+        running = command(settings(dataset, out, executor="ray", parallel_folds=2, save_minutes=0), tmp_path / "run.yaml")
+        for sign in ("checkpoints/r/fold*/resume/*", "experiments/r/scores/fold*-test.npz"):
+            while not any(drive.glob(sign)):
+                assert running.poll() is None, running.communicate()[0]
+                time.sleep(0.02)
+            unmount(out)
+            time.sleep(12)
+            assert [path for path in out.rglob("*") if path.is_file()] == []
+            bind(drive, out)
+        said = running.communicate(timeout=400)[0]
+    finally:
+        unmount(out)
+    assert running.returncode == 0, said
+    require_same(drive, inline)
 
 
 def until_alive(address: str, count: int) -> None:
