@@ -69,3 +69,8 @@ def needs_mounts(*commands: str) -> list[str]:
     if tried.returncode:
         pytest.skip(f"cannot mount here: {tried.stderr.strip()}")
     return words
+
+
+def bind(folder: Path, target: Path) -> None:
+    """`target` shows the content of `folder` until `unmount`, which leaves an empty folder."""
+    _mount(str(folder), target, "none", BIND)

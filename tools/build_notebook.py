@@ -108,7 +108,7 @@ NAMES_NOT_IN_NOTEBOOK = {
     "model.vision.features": ("bytes_needed",),  # the model after training
     "training.job": ("MeasuredPace", "TrainingSchedule.pace", "TrainingSchedule.steps_total"),
     "run.workers.pool": ("MainSide",), "model.text.prompt": ("Message",),
-    "model.memory": ("RandomState", "Measure"), "model.fast.block": ("Mixed", "Packed", "Stored"),
+    "model.distributed": ("Item",), "model.memory": ("RandomState", "Measure"), "model.fast.block": ("Mixed", "Packed", "Stored"),
     # other methods of these protocols are for type checkers alone; answer_by
     "model.rows": (
         *(f"Maker.{one}" for one in ("row", "batch", "positions", "conversation", "prompt_inputs")),
@@ -246,8 +246,14 @@ def without_imports(code: str, gone: Callable[[str, ast.alias], bool]) -> str:
 
 
 def names_read(code: str) -> set[str]:
-    """The words of the code, those in texts and comments too, but for imports."""
-    return {*re.findall(r"\w+", re.sub(r"^ *(?:from \S+ )?import (?:\((?s:.*?)\)|.*)$", "", code, flags=re.MULTILINE))}
+    """The names that the code reads, and the words of its texts without a space, which may be annotations."""
+    read = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Name):
+            read.add(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+            read.update(re.findall(r"\w+", node.value))
+    return read
 
 
 def with_short_docstrings(code: str) -> str:
@@ -601,7 +607,7 @@ class Builder:
             elif piece.strip():
                 self.text(piece.strip(), f"story-{number}")
         self.library()
-        used = names_read("\n".join(cell.source for cell in self.cells))
+        used = names_read("\n".join(cell.source for cell in self.cells if cell.cell_type == "code"))
         for cell in self.cells:  # annotations are gone, and with them the use of some imports
             if cell.source.startswith(LIBRARY_TITLE):
                 cell.source = without_imports(cell.source, lambda _, one: (one.asname or one.name.split(".")[0]) not in used)

@@ -4,8 +4,10 @@
 
 test_ray.py runs what is not marked nightly, in a network of its own.
 """
+import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,11 +30,12 @@ from mcvqa.base.interrupt import RUN_ME_AGAIN  # noqa: E402
 from mcvqa.config import Config, ConfigError  # noqa: E402
 from mcvqa.run.project import RunStopped, open_project  # noqa: E402
 from mcvqa.run.tasks import Task, TaskGraph  # noqa: E402
-from mcvqa.run.workers.ray import RayWorkers, ray_workers  # noqa: E402
+from mcvqa.run.workers import ray as ray_module  # noqa: E402
+from mcvqa.run.workers.ray import RayWorkers, connect, ray_workers  # noqa: E402
 from mcvqa.scoring.scores import load_scores  # noqa: E402
 from mcvqa.search.space import space_as_yaml  # noqa: E402
 from tests.conftest import make_dataset, tiny_settings  # noqa: E402
-from tests.faults import drop_drive, unmount  # noqa: E402
+from tests.faults import bind, drop_drive, unmount  # noqa: E402
 
 RESULTS = ("experiments/r/submission.csv", "experiments/r/oof_predictions.csv", "experiments/r/folds.csv",
            *(f"checkpoints/r/fold{k}/{which}/adapter_model.safetensors" for k in (0, 1) for which in ("best", "last")),
@@ -49,10 +52,20 @@ def dataset(tmp_path_factory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("data"))
 
 
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+CLIENTS = free_port() if importlib.util.find_spec("grpc") else None  # of the cluster, for ray://; without the package it has none
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes with two cores each."""
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    head = {"num_cpus": 2, "include_dashboard": False, **({"ray_client_server_port": CLIENTS} if CLIENTS else {})}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
     nodes.add_node(num_cpus=2)
     os.environ["RAY_ADDRESS"] = nodes.address
     yield nodes
@@ -164,6 +177,30 @@ def test_storage_that_is_away_for_a_while_changes_nothing(cluster, dataset, inli
     require_same(out, inline)
 
 
+@pytest.mark.torture
+def test_an_unmounted_output_folder_is_waited_for(cluster, dataset, inline, tmp_path):
+    """Its mount point is left as an empty folder, in training and in scoring; nothing is written there."""
+    out, drive = tmp_path / "out", tmp_path / "drive"
+    out.mkdir()
+    drive.mkdir()
+    bind(drive, out)
+    try:
+        running = command(settings(dataset, out, executor="ray", parallel_folds=2, save_minutes=0), tmp_path / "run.yaml")
+        for sign in ("checkpoints/r/fold*/resume/*", "experiments/r/scores/fold*-test.npz"):
+            while not any(drive.glob(sign)):
+                assert running.poll() is None, running.communicate()[0]
+                time.sleep(0.02)
+            unmount(out)
+            time.sleep(12)
+            assert [path for path in out.rglob("*") if path.is_file()] == []
+            bind(drive, out)
+        said = running.communicate(timeout=400)[0]
+    finally:
+        unmount(out)
+    assert running.returncode == 0, said
+    require_same(drive, inline)
+
+
 def until_alive(address: str, count: int) -> None:
     """Wait until a cluster has so many nodes."""
     ends, client = time.monotonic() + 120, GcsClient(address=address)
@@ -272,7 +309,60 @@ def test_a_main_process_that_is_ended_can_be_started_again(cluster, dataset, inl
     require_same(tmp_path / "out", inline)
 
 
+@pytest.mark.torture
+@pytest.mark.skipif(CLIENTS is None, reason="ray:// needs Ray's client: pip install 'ray[client]'")
+def test_a_run_by_rays_client_is_the_same_whatever_dies(cluster, dataset, inline, tmp_path):
+    """A worker is killed in training, then the main process; the same command goes on."""
+    config = settings(dataset, tmp_path / "out", executor="ray", ray_address=f"ray://127.0.0.1:{CLIENTS}", save_minutes=0)
+    first = command(config, tmp_path / "run.yaml")
+    ends, killed = time.monotonic() + 240, False
+    while not any(tmp_path.glob("out/checkpoints/r/fold*/best/manifest.json")):
+        killed = killed or (any(tmp_path.glob("out/checkpoints/r/fold*/resume/*")) and kill_one())
+        assert first.poll() is None and time.monotonic() < ends
+        time.sleep(0.02)
+    first.kill()
+    first.communicate()
+    again = command(config, tmp_path / "run.yaml")
+    said = again.communicate(timeout=400)[0]
+    assert killed and again.returncode == 0, said
+    require_same(tmp_path / "out", inline)
+
+
 # %% what cannot go on
+@pytest.mark.parametrize("address", ["{}", "auto"])
+def test_an_address_at_which_nothing_answers_is_not_waited_for(monkeypatch, address):
+    """Ray itself tries for a quarter of an hour."""
+    with socket.socket() as mute:  # which takes connections and says nothing
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        where = f"127.0.0.1:{mute.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", where)
+        monkeypatch.setattr(ray_module, "ANSWERS_WITHIN", 4.0)
+        began = time.monotonic()
+        with pytest.raises(ConfigError, match=r"No Ray cluster answers at ray_address=.*\(nothing within 4 s\). Start one with"):
+            connect(address.format(where))
+        assert time.monotonic() - began < 20
+
+
+def test_a_cluster_with_a_token_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    port, ray_command = free_port(), [sys.executable, "-m", "ray.scripts.scripts"]
+    head = subprocess.Popen(
+        [*ray_command, "start", "--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false", "--block"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    connecting = [sys.executable, "-c", f"from mcvqa.run.workers.ray import connect; connect('127.0.0.1:{port}')"]
+    try:  # each in a process of its own: Ray reads the token once
+        assert subprocess.run(connecting, capture_output=True).returncode == 0  # waits until the head has started
+        for changed in ({"RAY_AUTH_TOKEN": "b" * 64}, {"RAY_AUTH_TOKEN": ""}, {"RAY_AUTH_MODE": "disabled"}):
+            told = subprocess.run(connecting, env=os.environ | changed, capture_output=True, text=True)
+            assert "demands its token, and this process has another one or none. Set RAY_AUTH_MODE" in told.stderr
+    finally:
+        head.terminate()
+        head.wait(60)
+
+
 def dying(project, settings):
     def do(task):
         os._exit(1)

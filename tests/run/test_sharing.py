@@ -274,13 +274,15 @@ def test_training_does_not_wait_for_a_slow_store_and_the_newest_point_wins(ends,
     assert not list((here.paths.cache / "shared").rglob("*.*.*")) and not list((here.paths.cache / "shared").rglob("*.points"))
 
 
-def test_a_finished_fold_is_published_after_its_points(machine, store, slow):
+def test_a_finished_fold_is_published_after_its_points(machine, store, slow, monkeypatch, capsys):
+    monkeypatch.setattr("mcvqa.run.point_uploads.WAITS_SILENTLY", 0.1)
     here = machine("here")
     with here.sharing_points(FOLD.name) as share:
         begin(here, "0-0000-00000001")
         share()
         assert slow.reached.wait(60)
-        threading.Timer(0.2, slow.may_end.set).start()
+        threading.Timer(0.5, slow.may_end.set).start()
+    assert "train fold 0: waiting until the upload of a resume point to" in capsys.readouterr().out
     finish(here)
     assert here.store.manifest("train-fold-0")["record"]["finished"] and not points_in(here)
     listed = here.store.manifest("train-fold-0")["files"].values()

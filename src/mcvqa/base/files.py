@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, renamed to `path` when the block ends without an error."""
     path = Path(path)
+    require_storage()
     path.parent.mkdir(parents=True, exist_ok=True)
     # a random name: on a shared folder a process of another machine may have the same id
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -55,19 +56,14 @@ def link_or_copy(source: Path, target: Path) -> Path:
 
 def sync(path: str | Path) -> None:
     """Flush a file, or the entries of a folder, to disk."""
-    if Path(path).is_dir():
-        with contextlib.suppress(OSError):  # Windows cannot open folders, and some mounted drives cannot sync them
-            _sync(path, os.O_RDONLY)
-    else:
-        _sync(path, os.O_RDWR)
-
-
-def _sync(path: str | Path, flags: int) -> None:
-    handle = os.open(path, flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    is_folder = Path(path).is_dir()
+    # Windows cannot open folders, some drives cannot sync them
+    with contextlib.suppress(OSError) if is_folder else contextlib.nullcontext():
+        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -225,15 +221,31 @@ def patiently(work: Callable[[], Result], what: str, waits: Sequence[float], say
     Raises:
         OSError: from the last attempt, or one that waiting does not fix, such as a full disk.
     """
-    for wait in waits:
+    def attempt() -> Result:
         try:
             return work()
+        except FileNotFoundError:
+            require_storage()
+            raise
+
+    for wait in waits:
+        try:
+            return attempt()
         except OSError as error:
             if error.errno not in UNAVAILABLE:
                 raise
             say(f"  {what}: {error}. Trying again in {wait:g} s")
         time.sleep(wait)
-    return work()
+    return attempt()
+
+
+STORAGE = "MCVQA_STORAGE"  # names a file that exists while the output folder is mounted
+
+
+def require_storage() -> None:
+    """Check that the output folder is mounted. Raises OSError if it is not: nothing must be written into an empty mount point."""
+    if (file := os.environ.get(STORAGE)) and not Path(file).exists():
+        raise OSError(errno.ENODEV, "The output folder is not mounted", file)
 
 
 def file_stamp(path: Path) -> list[int]:
@@ -244,14 +256,10 @@ def file_stamp(path: Path) -> list[int]:
 
 def file_hash(path: str | Path) -> str:
     """Hash a file by SHA-256, 64 hex digits."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(handle)
-
-
-def _digest(handle: Any) -> str:  # Python 3.10
     digest = hashlib.sha256()
-    while block := handle.read(1 << 20):
-        digest.update(block)
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -261,8 +269,7 @@ MANIFEST = "manifest.json"  # size and SHA-256 of each file of a folder that was
 def damaged_file(folder: Path) -> Path | None:
     """Find the first file of a folder that does not match its manifest; None: all files match."""
     try:
-        files = read_json(folder / MANIFEST)["files"].items()
-        for name, facts in files:
+        for name, facts in read_json(folder / MANIFEST)["files"].items():
             file = folder / name
             if not file.exists() or file.stat().st_size != facts["bytes"] or file_hash(file) != facts["sha256"]:
                 return file
@@ -301,6 +308,7 @@ class RunLog:
     def write(self, event: str, **figures: Any) -> None:
         self.pending += as_json({"time": round(time.time(), 3), "event": event, **self.facts, **figures}, indent=None)
         try:
+            require_storage()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as handle:
                 handle.write(self.pending)

@@ -847,6 +847,7 @@ KOREAN = {
     "from {}: {}": "{}에서 가져옴: {}", "from {}: {}, unfinished": "{}에서 가져옴: {}(진행 중)",
     "{}: {} is damaged or missing, so it is not used": "{}: {} 파일이 손상되었거나 없어 쓰지 않습니다",
     "{} is damaged: the work that it lists is treated as not done": "{} 파일이 손상되었습니다. 거기 적힌 작업은 끝나지 않은 것으로 봅니다",
+    "{}: waiting until the upload of a resume point to {} ends": "{}: 재개 지점을 {}에 올리는 것이 끝나기를 기다립니다",
     "{}: its resume point is not shared: {}": "{}: 재개 지점을 나누지 못했습니다. {}",
     "{}: {}: {}. Trying again in {} s": "{}: {}: {}. {}초 뒤에 다시 시도합니다",
     "{} of the run {} was done with different settings, rows or photographs here ({}) and in {}. Choose another name (--set run_name=...), or delete the one that you do not want.":
@@ -875,6 +876,14 @@ KOREAN = {
     "{} time": "{}번", "{} times": "{}번", "{} was asked to stop; finished work is saved.": "{}이 중단 요청을 받았습니다. 끝난 작업은 저장했습니다.",
     "the same data, seed, n_folds, use_kfold and validate_on": "같은 데이터, seed, n_folds, use_kfold, validate_on",
     "Weights: {}.": "가중치: {}.",
+    "The Ray cluster at ray_address={} demands its token, and this process has another one or none. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the token of the cluster (on its machines: ~/.ray/auth_token).":
+        "ray_address={}의 Ray 클러스터는 토큰을 요구하는데, 이 프로세스에는 토큰이 없거나 다릅니다. RAY_AUTH_MODE=token으로 하고 RAY_AUTH_TOKEN에 클러스터의 토큰을 넣으세요(클러스터의 컴퓨터에서는 ~/.ray/auth_token).",
+    "The Ray cluster at ray_address={} has another version of Ray or Python ({}). Install the same here.":
+        "ray_address={}의 Ray 클러스터는 Ray나 Python의 버전이 다릅니다({}). 여기에도 같은 버전을 설치하세요.",
+    "ray_address={} needs Ray's client: pip install 'ray[client]'. Or start the run on a node of the cluster, with ray_address=auto.":
+        "ray_address={}에는 Ray 클라이언트가 필요합니다: pip install 'ray[client]'. 또는 클러스터의 노드에서 ray_address=auto로 실행하세요.",
+    "If it demands a token, set RAY_AUTH_MODE and RAY_AUTH_TOKEN.": "토큰이 필요한 클러스터라면 RAY_AUTH_MODE와 RAY_AUTH_TOKEN을 정하세요.",
+    "nothing within {} s": "{}초 안에 응답이 없습니다",
     "No Ray cluster answers at ray_address={} ({}). Start one with `ray start --head`, name another, or use --set ray_address=local.":
         "ray_address={}에서 Ray 클러스터가 응답하지 않습니다({}). `ray start --head`로 시작하거나, 다른 주소를 적거나, --set ray_address=local로 하세요.",
     # %% training

@@ -39,7 +39,7 @@ class Ownership:
     def __init__(self, lock: Path, what: str) -> None:
         self.what, self.facts = what, lock.with_suffix(".json")
         lock.parent.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(lock, is_singleton=True)  # which counts how often this process has taken it
+        self.lock = FileLock(lock, is_singleton=True)  # which counts how often it is taken
 
     def take(self) -> None:
         """Take the ownership.
@@ -93,9 +93,9 @@ class Ownership:
     def _owner(self) -> dict[str, Any]:
         try:
             facts = read_json(self.facts, dict)
-        except (OSError, DamagedFile):  # just about to be written or removed, or damaged
+        except (OSError, DamagedFile):  # about to be written or removed, or damaged
             return {}
-        return facts if isinstance(facts, dict) and OWNER_FACTS <= facts.keys() else {}
+        return facts if OWNER_FACTS <= facts.keys() else {}
 
     def _refusal(self, owner: dict[str, Any]) -> str:
         who = "which has just started or ended."

@@ -10,6 +10,8 @@ from typing import Any
 from mcvqa.base.files import SHORT_WAITS
 from mcvqa.run.store import Store
 
+WAITS_SILENTLY = 5.0  # seconds for an upload that is under way when the task ends
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -62,7 +64,10 @@ class PointUploads:
         with self.turn:
             self.is_over, self.waiting = True, self.waiting if kind else None  # a finished task is published whole
             self.turn.notify()
-        self.thread.join()
+        self.thread.join(WAITS_SILENTLY)
+        if self.thread.is_alive():  # no put can be aborted, and none of it may come after what is published next
+            print(f"  {self.stem.replace('-', ' ')}: waiting until the upload of a resume point to {self.store.url} ends")
+            self.thread.join()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._tell()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mcvqa.base.files import DiskError, disk_errors_explained, write_json
+from mcvqa.base.files import STORAGE, DiskError, disk_errors_explained, write_json
 from mcvqa.base.informing import printable_output
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.config import Config, McvqaError
@@ -34,12 +34,14 @@ def owning(project: Project, fold: int | None = None) -> Iterator[None]:
         Owned: another session does.
     """
     what = f"the run {project.config.run!r}" if fold is None else f"fold {fold} of the run {project.config.run!r}"
-    paths = project.paths
+    paths, lock = project.paths, project.paths.lock(fold)
     is_new = not paths.experiment.exists() and not paths.log.exists()
     parents = (paths.experiment.parent, paths.log.parent, paths.root, *paths.root.parents)
     new_folders = [path for path in parents if not path.exists()]
-    ownership = Ownership(paths.lock(fold), what)
+    ownership = Ownership(lock, what)
     by_main(ownership.take)
+    before = os.environ.get(STORAGE, "")
+    os.environ[STORAGE] = str(lock.absolute()) if lock.exists() else ""
     try:
         yield
     except McvqaError:
@@ -47,9 +49,10 @@ def owning(project: Project, fold: int | None = None) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 shutil.rmtree(paths.experiment, ignore_errors=True)
                 paths.log.unlink(missing_ok=True)
-                paths.lock(fold).unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
         raise
     finally:
+        os.environ[STORAGE] = before
         ownership.give_back()
         for folder in new_folders:
             with contextlib.suppress(OSError):  # not empty

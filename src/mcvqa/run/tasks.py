@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mcvqa.base.files import LONG_WAITS, MANIFEST, damaged_file, file_hash, patiently, read_json, write_json
+from mcvqa.base.files import LONG_WAITS, MANIFEST, damaged_file, file_hash, patiently, read_json, require_storage, write_json
 from mcvqa.config import settings_hash
 
 RESULTS_VERSION = 1  # raised by hand when the same settings give other weights or scores
@@ -153,13 +153,13 @@ def stem_of(name: str) -> str:
 
 
 def _record_in(file: Path) -> dict[str, Any]:
-    if not patiently(file.exists, f"reading {file}", LONG_WAITS):
-        return {}
     try:
-        record = read_json(file)
+        record = read_json(file, dict)
+    except FileNotFoundError:
+        return {}
     except ValueError:
-        record = None
-    if not isinstance(record, dict) or not _is_record(record):
+        record = {}
+    if not _is_record(record):
         print(f"  {file} is damaged: the work that it records is treated as not done")
         return {}
     return record
@@ -177,13 +177,10 @@ def content_print(path: Path) -> str:
 
 
 def _content_print(path: Path) -> str:
+    require_storage()
     if path.is_dir():
-        return file_hash(path / MANIFEST)[:16] if _path_is_whole(path) else ""
+        return "" if damaged_file(path) else file_hash(path / MANIFEST)[:16]
     return file_hash(path)[:16] if path.is_file() else ""
-
-
-def _path_is_whole(path: Path) -> bool:
-    return damaged_file(path) is None if path.is_dir() else path.is_file()
 
 
 # %% what depends on what

@@ -29,9 +29,10 @@ from mcvqa.search.results import (
     trial_results,
     write_outcome,
 )
-from mcvqa.search.searchers import confirm_here, search_here, search_in_processes
+from mcvqa.search.searchers import confirm_here
 from mcvqa.search.space import default_space, own_values, read_space, searched_settings, space_as_yaml
 from mcvqa.search.study import SearchPlan, SearchStudy, required_optuna
+from mcvqa.search.where import confirm_with, output_here, search_with
 
 SHARE_OF_TRIALS = 0.6  # of a time budget; the rest is for confirming the best
 SECONDS_FOR_END = 60.0  # of a time budget, at most a twentieth, for judging and the page
@@ -73,14 +74,7 @@ def search_settings(
     _announce(plan, study_now, data, left_out)
     teller, is_over = _Teller(plan, data, study_now), False
     try:
-        if config.executor == "ray":
-            from mcvqa.search.on_ray import search_on_ray
-
-            search_on_ray(study_now, parallel, teller)
-        elif parallel > 1:
-            search_in_processes(study_now, parallel, {}, teller)
-        else:
-            search_here(study_now, plan.paths.log.with_name(f"{plan.name}-search.txt"), teller)
+        search_with(study_now, parallel, teller)
     except TimeUp:
         is_over = True
     finally:
@@ -167,16 +161,10 @@ def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], paral
     plan, confirmed = study.plan, []
     print(f"\nconfirming on the other folds: trials {', '.join(str(one.number) for one in best)}")
     try:
-        if plan.config.executor == "ray":
-            from mcvqa.search.on_ray import confirm_on_ray
-
-            confirm_on_ray(plan, {one.number: one.values for one in best}, parallel)
-        elif parallel > 1:
-            search_in_processes(study, min(parallel, len(best)), {"best": [dict(one.values) for one in best]}, lambda _: None)
-        output = plan.paths.log.with_name(f"{plan.name}-search.txt")
+        confirm_with(study, parallel, {one.number: one.values for one in best})
         for one in best:
             try:
-                everywhere = confirm_here(plan, one.values, output)
+                everywhere = confirm_here(plan, one.values, output_here(plan))
             except Owned:
                 print(f"  trial {one.number} is confirmed by another process")
                 continue

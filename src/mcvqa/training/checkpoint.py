@@ -16,7 +16,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from mcvqa.base.files import LONG_WAITS, MANIFEST, SHORT_WAITS, as_json, damaged_file, file_hash, patiently, read_json, sync
+from mcvqa.base.files import (
+    LONG_WAITS,
+    MANIFEST,
+    SHORT_WAITS,
+    as_json,
+    damaged_file,
+    file_hash,
+    patiently,
+    read_json,
+    require_storage,
+    sync,
+)
 from mcvqa.config import McvqaError
 from mcvqa.model.load import BaseModel, load_adapter
 
@@ -48,6 +59,7 @@ def atomic_folder(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
         OSError: the disk is full or unavailable.
     """
     part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
+    require_storage()
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -57,6 +69,7 @@ def atomic_folder(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
         for name in (*files, MANIFEST):
             sync(part / name)
         sync(part)
+        require_storage()
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             os.rename(folder, old)
@@ -132,6 +145,7 @@ def verified(folder: str | Path) -> dict[str, Any]:
         CheckpointError: a file is missing or damaged.
     """
     folder = Path(folder)
+    patiently(require_storage, f"reading {folder}", LONG_WAITS)
     old = folder.with_name(f".{folder.name}.old")
     if old.exists() and not folder.exists():  # a crash between the two renames of atomic_folder
         os.rename(old, folder)

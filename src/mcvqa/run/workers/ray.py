@@ -7,6 +7,8 @@ the main process's node, and a request to stop is the signal that a worker on th
 import logging
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +32,14 @@ from mcvqa.run.workers.ray_node import RayTasks, Reports, ask_to_stop, versions_
 NAMESPACE = "mcvqa"
 MOST_DEATHS = 5  # of a worker in one task: one that dies more often has a permanent cause
 OWNER_LEAVES = 60.0  # seconds after which Ray has ended the actors of a main process that was killed
+ANSWERS_WITHIN = 45.0  # seconds; Ray itself tries a host:port at which nothing listens for a quarter of an hour
+CONNECTS = """\
+import sys, ray
+try:
+    ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+except Exception as error:
+    sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")
+"""
 
 
 # %% the cluster
@@ -44,7 +54,7 @@ def connect(address: str) -> bool:
         Whether this call has connected, so that its caller must disconnect.
 
     Raises:
-        ConfigError: ray is not installed, or there is no cluster at the address.
+        ConfigError: ray is not installed, or there is no cluster at the address that this process may use.
     """
     try:
         import ray
@@ -52,6 +62,8 @@ def connect(address: str) -> bool:
         raise ConfigError("executor=ray needs ray: pip install 'mcvqa[ray]'") from None
     if ray.is_initialized():
         return False
+    if address != "local":
+        _require_answer(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     package = files("mcvqa")
     try:
@@ -61,16 +73,55 @@ def connect(address: str) -> bool:
                 "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "TQDM_MININTERVAL": "1", "TQDM_BAR_FORMAT": SHORT_BAR,
             }},
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"No Ray cluster answers at ray_address={address!r} ({str(error).splitlines()[0]}). Start one with `ray start "
-            "--head`, name another, or use --set ray_address=local."
-        ) from None
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _no_cluster(address, " ".join(str(error).split())) from None
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():  # Ray sets its own, which would end the run without saving
                 signal.signal(number, handler)
     return True
+
+
+def _require_answer(address: str) -> None:
+    """Try to connect in another process, which can be ended if Ray keeps waiting, and which Ray may abort.
+
+    Raises:
+        ConfigError: that fails.
+    """
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", CONNECTS, address], capture_output=True, text=True, errors="replace", timeout=ANSWERS_WITHIN
+        )
+    except subprocess.TimeoutExpired:
+        raise _no_cluster(address, f"nothing within {ANSWERS_WITHIN:.0f} s") from None
+    if tried.returncode:
+        is_refused = "InvalidAuthToken" in tried.stderr
+        said = (tried.stderr.strip().splitlines() or [f"status {tried.returncode}"])[-1]
+        raise _no_cluster(address, "InvalidAuthToken" if is_refused else said)
+
+
+def _no_cluster(address: str, reason: str) -> ConfigError:
+    """Make the error for a cluster that cannot be used."""
+    if "Auth" in reason:
+        return ConfigError(
+            f"The Ray cluster at ray_address={address!r} demands its token, and this process has another one or none. Set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the token of the cluster (on its machines: ~/.ray/auth_token)."
+        )
+    if "Version mismatch" in reason:
+        return ConfigError(
+            f"The Ray cluster at ray_address={address!r} has another version of Ray or Python ({reason[:300]}). "
+            "Install the same here."
+        )
+    if "ray[client]" in reason:
+        return ConfigError(
+            f"ray_address={address!r} needs Ray's client: pip install 'ray[client]'. Or start the run on a node of the cluster, "
+            "with ray_address=auto."
+        )
+    token = " If it demands a token, set RAY_AUTH_MODE and RAY_AUTH_TOKEN." if address.startswith("ray://") else ""
+    return ConfigError(
+        f"No Ray cluster answers at ray_address={address!r} ({reason[:300].rstrip('.')}). Start one with `ray start --head`, "
+        f"name another, or use --set ray_address=local.{token}"
+    )
 
 
 @dataclass(frozen=True)
@@ -233,7 +284,7 @@ class RayWorkers(WorkerPool[RayWorker]):
                 return
             try:
                 reported = ray.get(reports.take.remote())
-            except ray.exceptions.RayError:  # the cluster is gone, as the workers' calls will show
+            except (ray.exceptions.RayError, ConnectionError):  # the cluster is gone, as the workers' calls will show
                 return
             for number, message in reported:
                 worker = workers[number]

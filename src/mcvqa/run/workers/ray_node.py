@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mcvqa.base.files import LONG_WAITS, UNAVAILABLE, patiently
+from mcvqa.base.files import LONG_WAITS, STORAGE, UNAVAILABLE, patiently, require_storage
 from mcvqa.base.interrupt import StopRequest
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.project import open_project
@@ -108,6 +108,7 @@ class RayTasks:
         if Path(request["folder"]).is_dir():
             os.chdir(request["folder"])
         require_same_node(request["shared"], request["versions"])
+        os.environ[STORAGE] = request["shared"][0]
         project = open_project(Config(**request["config"]), request["seconds_ago"])
         file = project.paths.log.with_name(f"{project.config.run}-worker{self.number}.txt")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,9 @@ class RayTasks:
         return {"ready": True}
 
     def _do(self, task: Task, request: dict[str, Any]) -> dict[str, Any]:
-        if self.work is None:
+        if self.work is None:  # Ray has restarted this actor, perhaps because the storage is away
+            os.environ[STORAGE] = request["shared"][0]
+            patiently(require_storage, f"waiting for the storage of the run {self.run}", LONG_WAITS)
             self._begin_patiently(request)
         assert self.work is not None
         try:
@@ -129,7 +132,7 @@ class RayTasks:
         except OSError as error:
             if error.errno not in UNAVAILABLE:
                 raise
-            patiently(Path(request["shared"][0]).stat, f"waiting for the storage of the run {self.run}", LONG_WAITS)
+            patiently(require_storage, f"waiting for the storage of the run {self.run}", LONG_WAITS)
             os._exit(1)  # Ray repeats the task in a new process, which does not depend on where the outage met this one
 
 
