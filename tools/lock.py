@@ -61,8 +61,9 @@ ADDITIONS = (
         "# What `make nightly` installs besides requirements.txt: the extras ray and ui, a driver of browsers and an S3 server\n"
         "# with its client, which most users do without (400 MB). Made by `make lock`, not by hand.\n",
         ("ray", "ui"),  # which hold pillow back below 13, and bring 25 packages
-        # for tests/answer/test_serve.py and tests/run/test_sharing.py; moto[server] would bring 40 packages more
-        ("playwright>=1.50", "flask>=3.0", "flask-cors>=5.0", "moto[s3]>=5.0", "s3fs>=2024.6"),
+        # for tests/answer/test_serve.py, tests/run/ray_cluster.py (ray[client]) and tests/run/test_sharing.py; moto[server] would
+        # bring 40 packages more
+        ("playwright>=1.50", "grpcio>=1.66", "flask>=3.0", "flask-cors>=5.0", "moto[s3]>=5.0", "s3fs>=2024.6"),
     ),
     Addition(
         ROOT / "requirements-docs.txt",

@@ -45,8 +45,9 @@ def undisturbed(dataset, tmp_path_factory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("moment", "executor"), [
-    pytest.param(moment, executor, marks=pytest.mark.nightly if (moment, executor) == ("training", "inline") else pytest.mark.torture)
-    for moment in SIGNS for executor in ("inline", "processes")
+    pytest.param("training", "inline", marks=pytest.mark.nightly),
+    *(pytest.param(moment, "inline", marks=pytest.mark.torture) for moment in ("publishing", "scoring")),
+    *(pytest.param(moment, "processes", marks=pytest.mark.torture) for moment in ("training", "publishing", "scoring")),
 ])
 def test_an_unmounted_output_folder_is_waited_for(dataset, undisturbed, tmp_path, moment, executor):
     drive, out = tmp_path / "drive", tmp_path / "out"
