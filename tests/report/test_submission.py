@@ -152,7 +152,6 @@ def test_the_sample_s_header_is_used(tmp_path, header):
         ("0000", LOWER, "lower", "holds numbers"), ("1111", UPPER, "upper", "holds numbers"),
         ("2323", LOWER, "lower", "holds numbers"), ("①②③④", ONE, "one", "writes '①' where the submission has '1'"),
         ("    ", SPELT, "one", "writes '1번' where the submission"),
-        ("aaaa", ONE, "lower", "the same in every row"), ("AAAA", SPELT, "upper", "submission_style=one"),
     ],
 )
 def test_how_answers_are_written_is_learned_from_the_files(tmp_path, sample, train, style, said):

@@ -76,7 +76,6 @@ class SubmissionForm:
 
 PLAIN_FORM = SubmissionForm()
 NO_CONVENTION = AnswerConvention(words=(), numbers=())  # of a sample that shows no answers
-LETTER_STYLES = ("lower", "upper", "korean")
 
 
 def find_form(
@@ -85,7 +84,7 @@ def find_form(
     """Determine the submission format.
 
     It has the header and columns of the sample, and answers as in the sample, else as in train.csv. The sample's answers count
-    only if they differ, as blanks and one value for all rows are placeholders, or if it alone of the two has letters.
+    only if they differ: one letter for all rows, blanks and zeros are placeholders.
 
     Args:
         test: the test rows.
@@ -96,9 +95,8 @@ def find_form(
     Raises:
         SubmissionError: neither file shows how answers are written.
     """
-    form, of_sample, varies = _form_of_sample(test, sample) if sample else (PLAIN_FORM, NO_CONVENTION, False)
+    form, of_sample, counts = _form_of_sample(test, sample) if sample else (PLAIN_FORM, NO_CONVENTION, False)
     known, shown = train.usual if train else "", of_sample.usual
-    counts = varies or (shown in LETTER_STYLES and known not in LETTER_STYLES)
     chosen = style if style != "auto" else shown if shown and counts else known
     if not chosen:
         raise SubmissionError(
@@ -114,7 +112,7 @@ def find_form(
         form = replace(form, notes=(*form.notes, *spelt))
     form = replace(form, style=chosen)
     if sample and shown and known and shown != known:
-        constant = " (the same in every row)" * (not varies)
+        constant = " (the same in every row)" * (not counts)
         note = (
             f"{sample.name} has {STYLE_WORDS[shown]}{constant}, the training file {STYLE_WORDS[known]}: the submission is written"
             f" in {STYLE_WORDS[chosen]} (submission_style={known if chosen == shown else shown} changes that)."
