@@ -7,7 +7,6 @@ one launch and multiply by them in another: one after the other, thousands of sm
 Shapes: T tokens, k experts per token, S = T k pairs of both in the order of the experts, E experts, H hidden size, r rank.
 """
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,11 +21,11 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from mcvqa.model.experts import BLOCK, STACKS, Factors, factors_of, is_packed, named_stacks, stacked_experts
+from mcvqa.model.grouped import ALIGNMENT, grouped_product
 from mcvqa.model.published import in_full
 
 WITH_EXPERTS = "bitsandbytes_with_experts"  # name in the library's registries of quantizers and of experts' functions
 AT_ONCE = 2**30  # bytes of experts dequantized together: all of a layer of Qwen3-VL-30B-A3B or Qwen3.5-35B-A3B in 16 bits
-ALIGNMENT = 16  # bytes of which grouped_mm wants the rows of a matrix to be a multiple
 
 
 # %% loading
@@ -95,48 +94,6 @@ def dequantized(stack: Any, first: int = 0, last: int | None = None) -> torch.Te
     shape = torch.Size((len(packed) * rows, columns))
     chosen = QuantState(scales.flatten(), shape, state.code, BLOCK, state.quant_type, state.dtype)
     return in_full(packed.view(-1, 1), chosen).view(-1, rows, columns)
-
-
-def grouped_product(inputs: torch.Tensor, matrices: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """Multiply inputs (S, a), in the order of their experts, by the matrices (E, a, b) of these: in one launch where that works.
-
-    Args:
-        inputs: the inputs.
-        matrices: the matrices; they or their transposes are contiguous.
-        ends: (E,) int32, on the same device: inputs up to and including those of each expert.
-    """
-    aligned = all(size * inputs.element_size() % ALIGNMENT == 0 for size in matrices.shape[1:])
-    if aligned and one_launch_works(inputs.device, inputs.dtype):
-        return F.grouped_mm(inputs, matrices, offs=ends)
-    return _one_by_one(inputs, matrices, ends)
-
-
-def _one_by_one(inputs: torch.Tensor, matrices: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    counts = ends.diff(prepend=ends.new_zeros(1)).tolist()
-    return torch.cat([part @ matrix for part, matrix in zip(inputs.split(counts), matrices, strict=True)])
-
-
-@functools.cache
-def one_launch_works(device: torch.device, dtype: torch.dtype) -> bool:
-    """Try grouped_mm on whole numbers, which are exact in each format: PyTorch before 2.10 lacks it, and what it takes varies.
-
-    It launches one kernel for bfloat16 from Hopper on; elsewhere PyTorch itself loops over the experts.
-
-    Args:
-        device, dtype: of the inputs.
-    """
-    found = []
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        inputs = (torch.arange(3 * 16, device=device) % 5).view(3, 16).to(dtype).requires_grad_()
-        matrices = (torch.arange(3 * 8 * 16, device=device) % 3).view(3, 8, 16).to(dtype).requires_grad_()
-        ends = torch.tensor([2, 2, 3], device=device, dtype=torch.int32)  # the second expert has no input
-        try:
-            for product in (_one_by_one, lambda *arguments: F.grouped_mm(*arguments[:2], offs=arguments[2])):
-                result = product(inputs, matrices.mT, ends)
-                found.append((result, *torch.autograd.grad(result, (inputs, matrices), torch.ones_like(result))))
-        except (AttributeError, RuntimeError):  # NotImplementedError is a RuntimeError
-            return False
-    return all(torch.equal(*both) for both in zip(*found, strict=True))
 
 
 class ExpertsProduct(torch.autograd.Function):
