@@ -137,20 +137,20 @@ def test_outputs_and_gradients_of_experts_are_those_of_their_matrices(monkeypatc
     module = SimpleNamespace(
         num_experts=5, gate_up_proj=packed_stack(torch.randn(5, 128, 64) / 8), down_proj=packed_stack(torch.randn(5, 64, 64) / 8),
         _apply_gate=lambda both: nn.functional.silu(both.chunk(2, -1)[0]) * both.chunk(2, -1)[1])
-    chosen, up = torch.tensor(chosen), torch.randn(len(chosen), 64)
+    chosen, upstream = torch.tensor(chosen), torch.randn(len(chosen), 64)
     hidden, weights = torch.randn(len(chosen), 64, requires_grad=True), torch.rand(chosen.shape, requires_grad=True)
     adapters = {name: (torch.randn(5, 3, 64, requires_grad=True), torch.randn(5, rows, 3, requires_grad=True), 0.1)
                 for name, rows in (("gate_up_proj", 128), ("down_proj", 64))}
     for some in ({}, adapters, {"down_proj": adapters["down_proj"]}):
         inputs = [hidden, weights, *(factor for one in some.values() for factor in one[:2])]
-        matrices = {name: dequantized(getattr(module, name)) + (some[name][2] * some[name][1] @ some[name][0] if name in some else 0)
-                    for name in STACKS}
+        matrices = {name: dequantized(getattr(module, name)) for name in STACKS}
+        matrices |= {name: matrices[name] + scale * up @ down for name, (down, up, scale) in some.items()}
         plain = torch.stack([
             sum(weight * (matrices["down_proj"][e] @ module._apply_gate(matrices["gate_up_proj"][e] @ token))
                 for e, weight in zip(experts, row, strict=True))
             for token, experts, row in zip(hidden, chosen.tolist(), weights, strict=True)])
         mine = packed_experts_forward(module, hidden, chosen, weights, some)
-        found = [(one, *torch.autograd.grad(one, inputs, up)) for one in (mine, plain)]
+        found = [(one, *torch.autograd.grad(one, inputs, upstream)) for one in (mine, plain)]
         for one, other in zip(*found, strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Products of rows with the matrices of their groups: each way of computing them gives the same, and those that do not are not used."""
+"""Products of rows with the matrices of their groups: all ways of computing them give the same; one that does not is not used."""
 import os
 import subprocess
 import sys
@@ -63,7 +63,9 @@ def test_without_grouped_mm_rows_are_multiplied_in_a_loop(monkeypatch):
 
 @pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
 def test_triton_s_kernels_give_the_same_in_its_interpreter():
-    program = "import torch; from tests.model import test_grouped as t; t.compare(t.grouped.grouped_by_triton, t.CPU, torch.float16, 2e-3)"
+    program = (
+        "import torch; from tests.model import test_grouped as tests; "
+        "tests.compare(tests.grouped.grouped_by_triton, tests.CPU, torch.float16, 2e-3)")
     done = subprocess.run(
         [sys.executable, "-c", program], env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=300
     )
