@@ -30,10 +30,10 @@ def grouped_product(rows: torch.Tensor, matrices: torch.Tensor, ends: torch.Tens
         matrices: (E, A, B); they or their transposes are contiguous.
         ends: (E,) int32, on the same device: number of rows up to the end of each group.
     """
-    return _way(rows.device, rows.dtype, _aligned(matrices))(rows, matrices, ends)
+    return _way(rows.device, rows.dtype, _in_whole_lines(matrices))(rows, matrices, ends)
 
 
-def _aligned(matrices: torch.Tensor) -> bool:
+def _in_whole_lines(matrices: torch.Tensor) -> bool:
     return all(size * matrices.element_size() % ALIGNMENT == 0 for size in matrices.shape[1:])
 
 
@@ -42,7 +42,7 @@ def _way(device: torch.device, dtype: torch.dtype, aligned: bool) -> Product:
     """Choose how to compute, by trying."""
     if aligned and one_launch_works(device, dtype):
         return grouped_by_torch
-    works = dtype.itemsize == 2 and kernels_agree(device, functools.partial(_trials, device, dtype), 1e-1)
+    works = dtype.itemsize == 2 and kernels_agree(device, functools.partial(_kernel_trials, device, dtype), 1e-3)
     return grouped_by_triton if works else grouped_by_loop
 
 
@@ -78,7 +78,7 @@ def _no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
-def _trials(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _kernel_trials(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     inputs = _trial(device, dtype)
     yield from zip(_with_gradients(grouped_by_triton, inputs), _with_gradients(grouped_by_loop, inputs), strict=True)
 
