@@ -84,9 +84,9 @@ def _kernel_trials(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[t
 
 
 def _trial(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Make whole numbers, which are exact in each format; the second of three groups has no row."""
-    rows = (torch.arange(3 * 16, device=device) % 5).view(3, 16).to(dtype)
-    matrices = (torch.arange(3 * 8 * 16, device=device) % 3).view(3, 8, 16).to(dtype)
+    """Make a few tiles of small whole numbers, whose sums are exact in each format; the second of three groups has no row."""
+    rows = (torch.arange(3 * 64, device=device) % 7 % 2).view(3, 64).to(dtype)
+    matrices = (torch.arange(3 * 128 * 64, device=device) % 5 % 3).view(3, 128, 64).to(dtype)
     return rows, matrices, torch.tensor([2, 2, 3], device=device, dtype=torch.int32)
 
 
