@@ -1,13 +1,13 @@
 """Stores experts in 4 bits. bitsandbytes itself quantizes linear layers only, and experts are stacked into tensors of a layer.
 
 They are quantized while they are loaded, one stack after the other, so that the 16-bit weights are never all in memory; each
-expert's matrix becomes what bitsandbytes makes of it alone. The forward and the backward pass dequantize only the experts that
-tokens are sent to, a few at a time.
+expert's matrix becomes what bitsandbytes makes of it alone. The forward and the backward pass dequantize the experts of a layer in
+one launch and multiply by them in another: one after the other, thousands of small kernels take longer to launch than to run.
 
-Shapes: T tokens, k experts per token, E experts, H hidden size.
+Shapes: T tokens, k experts per token, S = T k pairs of both in the order of the experts, E experts, H hidden size, r rank.
 """
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,10 +21,11 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from mcvqa.model.experts import BLOCK, STACKS, Factors, factors_of, is_packed, named_stacks, stacked_experts
+from mcvqa.model.grouped import ALIGNMENT, grouped_product
 from mcvqa.model.published import in_full
 
 WITH_EXPERTS = "bitsandbytes_with_experts"  # name in the library's registries of quantizers and of experts' functions
-AT_ONCE = 16  # experts dequantized together: 100 MiB of 16-bit weights in Qwen3-VL-30B-A3B
+AT_ONCE = 2**30  # bytes of experts dequantized together: all of a layer of Qwen3-VL-30B-A3B or Qwen3.5-35B-A3B in 16 bits
 
 
 # %% loading
@@ -79,60 +80,88 @@ def packed_stack(weights: torch.Tensor) -> nn.Parameter:
 
 
 # %% computing
-def dequantized(stack: Any, experts: torch.Tensor) -> torch.Tensor:
-    """Return the matrices (n, rows, columns) of some experts.
+def dequantized(stack: Any, first: int = 0, last: int | None = None) -> torch.Tensor:
+    """Return the matrices (n, rows, columns) of experts that follow each other.
 
     Args:
         stack: from packed_stack.
-        experts: (n,) their numbers.
+        first, last: the first of them, and the one after the last; by default all.
     """
     from bitsandbytes.functional import QuantState
 
     state, (count, rows, columns) = stack.quant_state, stack.quant_state.shape
-    scales, packed = (values.view(count, -1)[experts].flatten() for values in (state.absmax, stack.data))
-    shape = torch.Size((len(experts) * rows, columns))
-    chosen = QuantState(scales, shape, state.code, BLOCK, state.quant_type, state.dtype)
-    return in_full(packed[:, None], chosen).view(-1, rows, columns)
+    scales, packed = (values.view(count, -1)[first:last] for values in (state.absmax, stack.data))
+    shape = torch.Size((len(packed) * rows, columns))
+    chosen = QuantState(scales.flatten(), shape, state.code, BLOCK, state.quant_type, state.dtype)
+    return in_full(packed.view(-1, 1), chosen).view(-1, rows, columns)
 
 
 class ExpertsProduct(torch.autograd.Function):
-    """Multiplies tokens by the frozen matrices of their experts, which are dequantized again in the backward pass."""
+    """Multiplies inputs by the frozen matrices of their experts, which are dequantized again in the backward pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any, inputs: torch.Tensor, stack: nn.Parameter, experts: torch.Tensor, counts: Sequence[int]
-    ) -> torch.Tensor:
+    def forward(ctx: Any, inputs: torch.Tensor, stack: nn.Parameter, ends: torch.Tensor) -> torch.Tensor:
         """Compute (S, rows).
 
         Args:
             inputs: (S, columns) in the order of the experts.
             stack: from packed_stack.
-            experts: (n,) their numbers.
-            counts: inputs of each.
+            ends: see grouped_product.
         """
-        ctx.stack, ctx.experts, ctx.counts = stack, experts, counts
-        matrices = dequantized(stack, experts).to(inputs.dtype)
-        return torch.cat([F.linear(part, matrix) for part, matrix in zip(inputs.split(counts), matrices, strict=True)])
+        ctx.stack, ctx.ends = stack, ends
+        return _by_parts(inputs, stack, ends, transposed=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return _by_parts(gradient.contiguous(), ctx.stack, ctx.ends, transposed=False), None, None
+
+
+def _by_parts(inputs: torch.Tensor, stack: Any, ends: torch.Tensor, *, transposed: bool) -> torch.Tensor:
+    """Multiply by as many experts at once as AT_ONCE permits. The CPU waits for the GPU only if these are not all."""
+    def part(inputs: torch.Tensor, ends: torch.Tensor, first: int) -> torch.Tensor:
+        matrices = dequantized(stack, first, first + len(ends)).to(inputs.dtype)
+        return grouped_product(inputs, matrices.mT if transposed else matrices, ends)
+
+    count, rows, columns = stack.quant_state.shape
+    parts = min(count, -(-count * rows * columns * inputs.element_size() // AT_ONCE))
+    if parts == 1:
+        return part(inputs, ends, 0)
+    split, results, first = ends.tensor_split(parts), [], 0
+    borders = [0, *torch.stack([some[-1] for some in split]).tolist()]
+    for some, start, end in zip(split, borders, borders[1:], strict=False):
+        results.append(part(inputs[start:end], some - start, first))
+        first += len(some)
+    return torch.cat(results)
+
+
+def low_rank(inputs: torch.Tensor, factors: Factors, ends: torch.Tensor) -> torch.Tensor:
+    """Multiply inputs by the adapters of their experts; arguments and result as in ExpertsProduct."""
+    down, up, scale = factors
+    missing = -down.shape[1] % (ALIGNMENT // inputs.element_size())  # zeros up to a rank that grouped_mm takes
+    down, up = F.pad(down.to(inputs.dtype), (0, 0, 0, missing)), F.pad(up.to(inputs.dtype), (0, missing))
+    inner = grouped_product(inputs, down.contiguous().mT, ends)  # (S, r)
+    return grouped_product(scale * inner, up.contiguous().mT, ends)
+
+
+class Arranged(torch.autograd.Function):
+    """Arranges rows by expert and back. Its gradient is read from the other order, where PyTorch's own sorts and adds."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, order: torch.Tensor, inverse: torch.Tensor, copies: int) -> torch.Tensor:
+        """Compute (S, C).
+
+        Args:
+            values: (S / copies, C).
+            order: (S,) which of the copies stands where.
+            inverse: (S,) where each stands.
+            copies: of each row; those of the same follow each other.
+        """
+        ctx.inverse, ctx.copies = inverse, copies
+        return values[order // copies]
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        matrices = dequantized(ctx.stack, ctx.experts).to(gradient.dtype)
-        parts = zip(gradient.split(ctx.counts), matrices, strict=True)
-        return torch.cat([part @ matrix for part, matrix in parts]), None, None, None
-
-
-def low_rank(inputs: torch.Tensor, factors: Factors, experts: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
-    """Multiply tokens by the adapters of their experts; arguments and result as in ExpertsProduct.
-
-    Two products for all n experts: each token is multiplied by the A of all, of which those of others become zero. That is less
-    work than launching two small products for each expert.
-    """
-    down, up = (factor[experts].to(inputs.dtype) for factor in factors[:2])
-    owners = torch.arange(len(experts), device=inputs.device).repeat_interleave(
-        torch.tensor(counts, device=inputs.device), output_size=len(inputs))
-    inner = F.linear(inputs, down.flatten(0, 1)).unflatten(1, down.shape[:2])  # (S, n, r)
-    own = inner * F.one_hot(owners, len(experts))[..., None].to(inner.dtype)
-    return factors[2] * F.linear(own.flatten(1), up.transpose(0, 1).flatten(1))
+        return gradient[ctx.inverse].unflatten(0, (-1, ctx.copies)).sum(1), None, None, None
 
 
 def packed_experts_forward(
@@ -149,22 +178,21 @@ def packed_experts_forward(
     """
     adapters = adapters or {}
 
-    def product(name: str, inputs: torch.Tensor, some: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
-        result = ExpertsProduct.apply(inputs, getattr(module, name), some, counts)
-        return result + low_rank(inputs, adapters[name], some, counts) if name in adapters else result
+    def product(name: str, inputs: torch.Tensor) -> torch.Tensor:
+        result = ExpertsProduct.apply(inputs, getattr(module, name), ends)
+        return result + low_rank(inputs, adapters[name], ends) if name in adapters else result
 
-    chosen = top_k_index.flatten()  # pairs of token and expert
-    order = chosen.argsort(stable=True)
-    inputs = hidden_states[order // top_k_index.shape[1]]
-    if torch.is_autocast_enabled(inputs.device.type):  # else in the precision of the hidden states (see fast/overflow.py)
-        inputs = inputs.to(module.gate_up_proj.quant_state.dtype)
-    experts, counts = torch.unique_consecutive(chosen[order], return_counts=True)
-    sizes, outputs = counts.tolist(), []
-    for some in experts.split(AT_ONCE):
-        now, sizes = sizes[: len(some)], sizes[len(some) :]
-        part, inputs = inputs.split([sum(now), sum(sizes)])
-        outputs.append(product("down_proj", module._apply_gate(product("gate_up_proj", part, some, now)), some, now))
-    mixed = torch.cat(outputs)[order.argsort()].view(*top_k_index.shape, -1) * top_k_weights[..., None]
+    chosen, order = top_k_index.flatten().sort(stable=True)  # pairs of token and expert
+    inverse = order.argsort()
+    experts = torch.arange(module.num_experts, device=chosen.device, dtype=chosen.dtype)
+    ends = torch.searchsorted(chosen, experts, right=True, out_int32=True)
+    if torch.is_autocast_enabled(hidden_states.device.type):  # else in their own precision (see fast/overflow.py)
+        inputs = hidden_states.to(module.gate_up_proj.quant_state.dtype)
+    else:
+        inputs = hidden_states
+    inputs = Arranged.apply(inputs, order, inverse, top_k_index.shape[1])
+    outputs = product("down_proj", module._apply_gate(product("gate_up_proj", inputs)))
+    mixed = Arranged.apply(outputs, inverse, order, 1).view(*top_k_index.shape, -1) * top_k_weights[..., None]
     return mixed.sum(1).to(hidden_states.dtype)
 
 
