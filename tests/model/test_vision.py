@@ -70,7 +70,7 @@ def test_images_of_a_large_size_are_computed_one_by_one(base, images, tmp_path, 
         batches.append(names) or compute(base, patches, grids, names)))
     monkeypatch.setattr(vision, "MOST_PIXELS", images.pixels() * 3 // 2)
     assert FeatureStore(tmp_path, base, images).fill(base, ["a.png", "b.png"]) == 2
-    assert sorted(batches) == [("a.png",), ("b.png",)]
+    assert sorted(batches) == [["a.png"], ["b.png"]]
 
 
 def test_a_store_that_was_cut_off_goes_on_where_it_stopped(base, images, tmp_path, monkeypatch):

@@ -4,11 +4,14 @@ One process launches the kernels of all stages. Where GPUs compute these faster 
 working at the same time. A stage's forward pass and its backward pass are therefore recorded, once per batch shape; what lies
 between stages is launched as before.
 
-A stage holds several micro-batches at a time, so it has as many slots. Each slot has memory of its own, which all its recordings
-share: only one of its micro-batches is between its forward and its backward pass.
+A stage holds several micro-batches at a time, so it has as many slots: only one micro-batch of a slot is between its forward and
+its backward pass. What the backward pass needs of the forward pass is copied into memory of the slot, which all its recordings
+share; what is computed in between is in memory that all recordings of the stage share, as they run one after the other.
 """
+import contextlib
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,6 +65,7 @@ class StagePass:
     """Holds the recorded passes of a stage for one batch shape in one slot.
 
     Attributes:
+        graph: autograd's graph, which keeps what it refers to besides the tensors that were copied.
         inputs: inputs of the forward pass.
         left: its output.
         gradient: input of the backward pass, the gradient of `left`.
@@ -69,6 +73,7 @@ class StagePass:
         forward, backward: launch the passes; no backward pass if nothing up to this stage is trained.
     """
 
+    graph: Any
     inputs: Sequence[torch.Tensor]
     left: torch.Tensor
     gradient: torch.Tensor
@@ -106,7 +111,7 @@ class StagePass:
 
 
 class Slot:
-    """Holds the memory of one micro-batch at a time in a stage, and the passes recorded there.
+    """Holds tensors of one micro-batch at a time in a stage, and the passes recorded for it.
 
     Args:
         device: of the stage.
@@ -117,10 +122,9 @@ class Slot:
         self.start_over()
 
     def start_over(self) -> None:
-        """Drop the recordings and their memory."""
+        """Drop the recordings and their tensors."""
         self.buffers: dict[Any, torch.Tensor] = {}
         self.passes: dict[Any, StagePass] = {}
-        self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
 
     def tensors(self, likes: dict[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
         """Return a tensor of the slot for each of `likes`, with its shape and type; all shapes of a name share their memory.
@@ -130,10 +134,33 @@ class Slot:
         """
         if any(like.numel() > self.buffers[name].numel() for name, like in likes.items() if name in self.buffers):
             self.start_over()
-        for name, like in likes.items():
-            if name not in self.buffers:
-                self.buffers[name] = torch.empty(int(MORE * like.numel()) + 1, dtype=like.dtype, device=self.device)
-        return {name: self.buffers[name][: like.numel()].view(like.shape) for name, like in likes.items()}
+        return {name: self.tensor(name, like) for name, like in likes.items()}
+
+    def tensor(self, name: Any, like: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of the slot; recordings that use a smaller one of this name keep it.
+
+        Args:
+            name: of the tensor.
+            like: has its shape and type.
+        """
+        if name not in self.buffers or like.numel() > self.buffers[name].numel():
+            self.buffers[name] = torch.empty(int(MORE * like.numel()) + 1, dtype=like.dtype, device=self.device)
+        return self.buffers[name][: like.numel()].view(like.shape)
+
+    def saving(self, static: Iterable[torch.Tensor]) -> contextlib.AbstractContextManager:
+        """Within the block, copy what autograd saves into tensors of the slot.
+
+        Args:
+            static: tensors that stay in place anyway.
+        """
+        there, numbers = {tensor.untyped_storage().data_ptr() for tensor in static}, itertools.count()
+
+        def kept(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.untyped_storage().data_ptr() in there:
+                return tensor
+            return self.tensor(("saved", next(numbers), tensor.dtype), tensor).copy_(tensor.detach())
+
+        return torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor)
 
 
 class StageRecorder:
@@ -148,6 +175,7 @@ class StageRecorder:
 
     def __init__(self, answers: SplitAnswerModel) -> None:
         self.answers, self.works = answers, True
+        self.weights = [*answers.model.parameters(), *answers.model.buffers()]
         self.parameters = [[*_trained(answers, numbers)] for numbers in answers.numbers]
         self.streams = [torch.cuda.Stream(device) if device.type == "cuda" else None for device in answers.devices]
         self.start_over()
@@ -156,6 +184,7 @@ class StageRecorder:
         """Drop all recordings and free their memory."""
         self.in_float32 = self.answers.in_float32()
         self.slots = [defaultdict[int, Slot](partial(Slot, device)) for device in self.answers.devices]  # by number
+        self.pools = [torch.cuda.graph_pool_handle() if stream else None for stream in self.streams]
         self.gradients = [GradientBuffers(parameters) for parameters in self.parameters]
         self.steps = 0
 
@@ -218,19 +247,22 @@ class StageRecorder:
         computed: list[torch.Tensor] = []
 
         def forward() -> None:
-            computed[:] = [compute(stage, static)]
+            with slot.saving([*own, *self.weights]):
+                computed[:] = [compute(stage, static)]
             tensors["left"].copy_(computed[0].detach())
 
         def backward() -> None:
-            gradients = torch.autograd.grad(computed[0], wanted, tensors["gradient"], materialize_grads=True)
+            gradients = torch.autograd.grad(
+                computed[0], wanted, tensors["gradient"], retain_graph=True, materialize_grads=True)
             if stage:
                 tensors["entered"].copy_(gradients[0])
             self.gradients[stage].add(gradients[stage > 0 :])
 
-        run = capture(forward, slot.pool, self.streams[stage])
-        differentiate = capture(backward, slot.pool, self.streams[stage]) if wanted else None
+        run = capture(forward, self.pools[stage], self.streams[stage])
+        differentiate = capture(backward, self.pools[stage], self.streams[stage]) if wanted else None
+        graph = [one.grad_fn for one in computed]
         computed.clear()
-        return StagePass(own, tensors["left"], tensors["gradient"], tensors.get("entered"), run, differentiate)
+        return StagePass(graph, own, tensors["left"], tensors["gradient"], tensors.get("entered"), run, differentiate)
 
 
 def _trained(answers: SplitAnswerModel, numbers: range) -> Iterator[nn.Parameter]:

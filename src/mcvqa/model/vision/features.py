@@ -1,5 +1,6 @@
 """Prepares images as model inputs: patches, and, if the vision tower is frozen, features computed once and stored on disk."""
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -94,32 +95,34 @@ class ImageInputs:
 
 
 class PatchBatches(Dataset):
-    """Makes patches (P, values) of some images, concatenated, by the images' names.
+    """Makes patches (P, values) of some images in `dtype`, concatenated, by the images' names.
 
     It also returns the names of images that are left out because their files have changed since the survey.
     """
 
-    def __init__(self, images: ImageInputs, scale: float) -> None:
-        self.images, self.scale = images, scale
+    def __init__(self, images: ImageInputs, scale: float, dtype: torch.dtype) -> None:
+        self.images, self.scale, self.dtype = images, scale, dtype
 
     def __getitem__(self, part: tuple[str, ...]) -> tuple[torch.Tensor, tuple[str, ...]]:
-        patches, changed = [torch.empty(0)], []
+        patches, changed = [torch.empty(0, dtype=self.dtype)], []
         for image in part:
             try:
                 image_patches, content = self.images.patches_and_hash(image, self.scale)
             except ImageError:  # readable at the survey
                 content = ""
             if content == self.images.records[image].content_hash:
-                patches.append(image_patches)
+                patches.append(image_patches.to(self.dtype))
             else:
                 changed.append(image)
         return torch.cat(patches[1:] or patches), tuple(changed)
 
 
 # %% features on disk
-FEATURES_VERSION = 2  # raised whenever a change in this package changes features
+FEATURES_VERSION = 3  # raised whenever a change in this package changes features
 NAMED_PHOTOGRAPHS = 5  # at most, in a message
-MOST_PIXELS = 16 * 1024**2  # of a batch, whose patches take 24 bytes each
+MOST_PIXELS = 16 * 1024**2  # of a batch, whose patches take 12 bytes each in half precision
+AT_ONCE = {"cuda": 64}  # images of a batch: a GPU waits for the launches of fewer
+FEW, PART = 16, 4  # images of a batch elsewhere, and of what a loader process makes at a time
 
 
 class FeatureStore:
@@ -158,7 +161,7 @@ class FeatureStore:
         return [image for path, image in wanted.items() if not _is_whole(path)]
 
     def fill(
-        self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 16, share: tuple[int, int] = (0, 1),
+        self, base: BaseModel, images: Iterable[str], scale: float = 1.0, *, batch: int = 0, share: tuple[int, int] = (0, 1),
         only: Iterable[str] | None = None,
     ) -> int:
         """Compute missing features with the tower of `base`.
@@ -170,7 +173,7 @@ class FeatureStore:
             base: model whose vision tower computes the features.
             images: the photographs.
             scale: image scale.
-            batch: images per batch, fewer if they are large.
+            batch: images per batch, fewer if they are large; 0: as many as suit the device.
             share: (i, n): every n-th batch, from the i-th on, for n processes that divide the work.
             only: only the batches that contain these images; None: all batches.
 
@@ -182,7 +185,7 @@ class FeatureStore:
         """
         self.overflowed = 0
         wanted = {self.path(image, scale): image for image in images if not self.images.records[image].problem}
-        batch = max(1, min(batch, MOST_PIXELS // self.images.pixels(scale)))
+        batch = max(1, min(batch or AT_ONCE.get(base.plan.device, FEW), MOST_PIXELS // self.images.pixels(scale)))
         every = sorted(wanted.values(), key=lambda image: self.images.grid(image, scale) or ())  # equal grids together
         batches = [tuple(every[start : start + batch]) for start in range(0, len(every), batch)]
         if only is not None:
@@ -190,21 +193,23 @@ class FeatureStore:
             batches = [names for names in batches if selected.intersection(names)]
         batches = batches[share[0] :: share[1]]
         missing = {*self.missing((image for names in batches for image in names), scale)}
-        parts = [names for names in batches if missing.intersection(names)]
-        if not parts:
+        batches = [names for names in batches if missing.intersection(names)]
+        if not batches:
             return 0
+        parts = [(names, names[start : start + PART]) for names in batches for start in range(0, len(names), PART)]
         loader = Batches(
-            PatchBatches(self.images, scale), parts, min(base.plan.workers, len(parts)), pin=base.plan.device == "cuda"
+            PatchBatches(self.images, scale, base.plan.dtype), [part for _, part in parts], min(base.plan.workers, len(parts)),
+            pin=base.plan.device == "cuda",
         )
         kept = [weight.data.cpu() for weight in base.vision.parameters()]  # not to be copied back
         base.vision.to(base.plan.device)
         changed: list[str] = []
         writing: list[Future] = []  # at most one batch, as the disk may be as slow as the GPU
         with aligned(base.vision), ThreadPoolExecutor(8) as writers:
-            named_patches = zip(parts, progress(loader, desc=f"image features x{scale:g}", unit="batch"), strict=True)
+            made = zip(parts, progress(loader, desc=f"image features x{scale:g}", unit="batch"), strict=True)
             begun = (
                 start_encoding(base, patches, [grid for image in names if (grid := self.images.grid(image, scale))], names)
-                for names, patches in self._unchanged(named_patches, changed)
+                for names, patches in self._joined(made, base.plan.device, changed)
             )
             for encoding in one_behind(begun):  # while the GPU computes the next ones
                 features, again = finished(base, encoding)
@@ -225,14 +230,23 @@ class FeatureStore:
         return len(missing)
 
     @staticmethod
-    def _unchanged(
-        batches: Iterable[tuple[tuple[str, ...], tuple[torch.Tensor, tuple[str, ...]]]], changed: list[str]
-    ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
-        """Yield names and patches of images that are unchanged since the survey; the other names are added to `changed`."""
-        for part, (patches, others) in batches:
-            changed += others
-            if names := tuple(image for image in part if image not in others):
-                yield names, patches
+    def _joined(
+        made: Iterable[tuple[tuple[tuple[str, ...], tuple[str, ...]], tuple[torch.Tensor, tuple[str, ...]]]], device: str,
+        changed: list[str],
+    ) -> Iterator[tuple[list[str], torch.Tensor]]:
+        """Join the parts of each batch on the device; images that have changed since the survey are added to `changed` instead.
+
+        Yields:
+            Names of the images of a batch, and their patches (P, values).
+        """
+        for _, parts in itertools.groupby(made, key=lambda one: one[0][0]):
+            names, patches = [], []
+            for (_, part), (part_patches, others) in parts:
+                changed += others
+                names += [image for image in part if image not in others]
+                patches.append(part_patches.to(device, non_blocking=True))
+            if names:
+                yield names, torch.cat([part for part in patches if len(part)])
 
     def _write(self, image: str, features: torch.Tensor, scale: float) -> None:
         def attempt() -> None:
