@@ -6,8 +6,8 @@
 FOLDER receives a model of that size in 16 bits, in the form of the published files, made layer by layer, once: 62 GB for
 Qwen3-VL-30B-A3B, as that is what is quantized while it is loaded (--layers N: only the first N layers, where the disk is smaller;
 memory and speed are then those of N layers). QWEN_FOLDER: of any Qwen-VL, for its tokenizer and chat template. Photographs are
-resized to 384 x 384 pixels. Random routers send tokens to nearly all experts, which is the worst case for memory and speed. The
-first two steps warm up and are not counted. Prints a line RESULT {json} and a table. Needs torchvision, as the processors do.
+resized to 384 x 384 pixels. Random routers send tokens to nearly all experts. The first two
+steps warm up and are not counted. Prints a line RESULT {json} and a table. Needs torchvision, as the processors do.
 """
 import argparse
 import dataclasses

@@ -54,7 +54,7 @@ NOT_IN_NOTEBOOK = {
     "run.installation": "what a bug report needs, for the command line",
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
-    **dict.fromkeys(("model.experts", "model.packed_experts"), "mixtures of experts"),
+    **dict.fromkeys(("model.delta_layers", "model.experts", "model.grouped", "model.packed_experts"), "mixtures of experts"),
     "model.split_recorded": "recorded stages, for GPUs that are faster than those of notebooks",
     "model.coverage": "which layers get adapters, for the pre-flight",
     "run.of_search": "members of a search",

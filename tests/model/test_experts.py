@@ -3,6 +3,7 @@ import copy
 import json
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,8 +27,7 @@ from mcvqa.model.load import (
     verify_quantization,
     with_adapters,
 )
-from mcvqa.model import packed_experts
-from mcvqa.model.packed_experts import dequantized, one_launch_works, packed_experts_forward, packed_stack
+from mcvqa.model.packed_experts import dequantized, packed_experts_forward, packed_stack
 from mcvqa.model.source import require_whole_model
 from tests.model.family_parts import DELTA, model_of, rope
 from tests.model.other_families import TEXT
@@ -124,6 +124,35 @@ def test_logits_and_gradients_are_those_of_the_dequantised_weights(targets, fold
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
     assert all(gradient.abs().max() > 1e-6 for gradient in found[0][1:])
+
+
+@pytest.mark.parametrize("at_once", [2**30, 2 * 128 * 64 * 4])  # all five experts together; two of gate_up_proj at once
+@pytest.mark.parametrize("chosen", [
+    pytest.param([[4, 1], [1, 4], [2, 4]], id="experts without tokens"), pytest.param([[3], [3], [3]], id="all to one expert"),
+    pytest.param([[2, 0]], id="one token")])
+def test_outputs_and_gradients_of_experts_are_those_of_their_matrices(monkeypatch, chosen, at_once):
+    """Token for token, with adapters of rank three and without; experts that no token is sent to get gradients of zero."""
+    monkeypatch.setattr("mcvqa.model.packed_experts.AT_ONCE", at_once)
+    torch.manual_seed(0)
+    module = SimpleNamespace(
+        num_experts=5, gate_up_proj=packed_stack(torch.randn(5, 128, 64) / 8), down_proj=packed_stack(torch.randn(5, 64, 64) / 8),
+        _apply_gate=lambda both: nn.functional.silu(both.chunk(2, -1)[0]) * both.chunk(2, -1)[1])
+    chosen, upstream = torch.tensor(chosen), torch.randn(len(chosen), 64)
+    hidden, weights = torch.randn(len(chosen), 64, requires_grad=True), torch.rand(chosen.shape, requires_grad=True)
+    adapters = {name: (torch.randn(5, 3, 64, requires_grad=True), torch.randn(5, rows, 3, requires_grad=True), 0.1)
+                for name, rows in (("gate_up_proj", 128), ("down_proj", 64))}
+    for some in ({}, adapters, {"down_proj": adapters["down_proj"]}):
+        inputs = [hidden, weights, *(factor for one in some.values() for factor in one[:2])]
+        matrices = {name: dequantized(getattr(module, name)) for name in STACKS}
+        matrices |= {name: matrices[name] + scale * up @ down for name, (down, up, scale) in some.items()}
+        plain = torch.stack([
+            sum(weight * (matrices["down_proj"][e] @ module._apply_gate(matrices["gate_up_proj"][e] @ token))
+                for e, weight in zip(experts, row, strict=True))
+            for token, experts, row in zip(hidden, chosen.tolist(), weights, strict=True)])
+        mine = packed_experts_forward(module, hidden, chosen, weights, some)
+        found = [(one, *torch.autograd.grad(one, inputs, upstream)) for one in (mine, plain)]
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 def test_experts_that_overflow_float16_are_computed_in_float32(folder, full):

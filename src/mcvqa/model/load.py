@@ -49,7 +49,7 @@ SAME_PIXELS = {"backend": "pil"}
 class BaseModel:
     """Holds a frozen base model with its tokenizer and processor."""
 
-    model: Any  # *ForConditionalGeneration of transformers, whose submodules the type checker does not know
+    model: Any  # of transformers; the type checker does not know its submodules
     tokenizer: Any
     processor: Any  # for images only on the fast path, for text and images on the plain one
     encoder: Encoder | PlainEncoder
@@ -141,7 +141,7 @@ def family_of(model_config: Any, config: Config, model: Any = None) -> Family:
     decoder = model.get_decoder()
     language = next(name for name, module in model.named_modules() if module is decoder)
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    # a router may be a linear layer with another forward(): it can neither get adapters nor become a 4-bit layer
+    # a router may be a linear layer with another forward(): no adapters or 4-bit weights fit it
     others = [name for name, module in linears.items() if type(module).forward is not nn.Linear.forward]
     family = plain_family(model_config.model_type, language, [name for name in linears if name not in others])
     family = replace(family, unquantised=(*family.unquantised, *others))
@@ -172,7 +172,7 @@ def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
     """
     check_transformers()
     transformers.utils.logging.disable_progress_bar()  # a bar per file hides this package's progress bars
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # renamed in version 6, not the user's concern
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # renamed in version 6
     folder, revision, model_config = model_folder(config), hub_revision(config), read_model_config(config)
     published_bits(model_config)
     require_tokenizer(config)
@@ -244,7 +244,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
             f"models of type {family.model_type} do not have and that mcvqa does not support."
         )
     plan = place_model(config, plan, model_config)
-    apply_device(plan)  # here, because every computing process first allocates memory here
+    apply_device(plan)  # here, where each process first allocates memory
     # not quantization_config=None: packed weights would be read as unpacked ones
     packing: dict[str, Any] = {"quantization_config": four_bit_settings(family, plan.dtype)} if plan.four_bit else {}
     if bits:
@@ -253,7 +253,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             model_folder(config), **hub_revision(config), output_loading_info=True, ignore_mismatched_sizes=True,
             dtype=plan.dtype, trust_remote_code=False,
-            attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,  # None: the library's default
+            attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,
             device_map=plan.device_map or {"": torch.cuda.current_device() if plan.device == "cuda" else plan.device}, **packing,
         )
     model, report = loaded
@@ -263,10 +263,14 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         vars(model).pop("hf_device_map", None)  # PEFT would add others
     if bits:
         unpack_linears(model, plan.dtype, keep=family.decoder_layers if plan.four_bit else None)
-        cast_weights(model, plan.dtype)  # some keep the precision of the file
+        cast_weights(model, plan.dtype)  # some keep the file's
     if plan.four_bit:
         verify_quantization(model, family, all_of_them=not bits)
         patch_bitsandbytes(model)
+    if family.experts:
+        from mcvqa.model.delta_layers import compute_in_chunks
+
+        compute_in_chunks(model)
     model.requires_grad_(False).eval()
     return BaseModel(model, encoder.tokenizer, processor, encoder, family, plan)
 
@@ -367,7 +371,7 @@ def with_adapters(model: nn.Module, config: Config, family: Family, **options: A
         options: passed on to get_peft_model.
     """
     with warnings.catch_warnings(), adding_adapters(model, family):
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")  # as in load_base
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
         return get_peft_model(model, adapter_settings(config, family), **options)
 
 

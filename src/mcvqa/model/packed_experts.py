@@ -1,8 +1,8 @@
 """Stores experts in 4 bits. bitsandbytes itself quantizes linear layers only, and experts are stacked into tensors of a layer.
 
 They are quantized while they are loaded, one stack after the other, so that the 16-bit weights are never all in memory; each
-expert's matrix becomes what bitsandbytes makes of it alone. The forward and the backward pass dequantize the experts of a layer in
-one launch and multiply by them in another: one after the other, thousands of small kernels take longer to launch than to run.
+expert's matrix becomes what bitsandbytes makes of it alone. The forward and the backward pass dequantize the experts of a layer
+in one launch and multiply by them in another: one after the other, thousands of small kernels take longer to launch than to run.
 
 Shapes: T tokens, k experts per token, S = T k pairs of both in the order of the experts, E experts, H hidden size, r rank.
 """

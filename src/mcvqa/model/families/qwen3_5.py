@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from mcvqa.model.families.family import QWEN_LINEARS, Family
 from mcvqa.model.families.qwen3_vl import interleaved_axes
 from mcvqa.model.fast.block import Block, Mixed, Projections, Tables, gated_mlp, normed
-from mcvqa.model.fast.delta import gated_delta_rule
+from mcvqa.model.fast.delta import ChunkTree, gated_delta_rule
 from mcvqa.model.fast.kernels import rotate
 from mcvqa.model.fast.layout import attend
 
@@ -56,21 +56,25 @@ def _attention_block(attention: Any, norm: OffsetNorm) -> Block:
 
 
 def _delta_block(delta: Any, norm: OffsetNorm) -> Block:
-    keys, values = delta.num_k_heads, delta.num_v_heads
-    sizes = [delta.conv_dim, delta.value_dim, values, values]
+    sizes = [delta.conv_dim, delta.value_dim, delta.num_v_heads, delta.num_v_heads]
 
     def mix(tables: Tables, joint: torch.Tensor) -> Mixed:
-        assert tables.chunks is not None, "made by collate() for families that are recurrent"
+        assert tables.chunks is not None  # see collate()
         joint = joint.detach().requires_grad_(torch.is_grad_enabled())
-        qkv, z, b, a = joint.split(sizes, 1)
-        fade = -delta.A_log.float().exp() * F.softplus(a.float() + delta.dt_bias.float())  # (T, values)
-        weight = delta.conv1d.weight[:, 0].to(joint.dtype)
-        read = gated_delta_rule(qkv, weight, fade, b.float().sigmoid(), (keys, values), delta.head_k_dim, tables.chunks)
-        mixed = (normed(delta.norm, read) * F.silu(z.unflatten(1, (values, -1)))).flatten(1)
+        mixed = delta_values(delta, tables.chunks, *joint.split(sizes, 1))
         return mixed, functools.partial(torch.autograd.grad, mixed, joint)
 
     before = Projections(dict(qkv=delta.in_proj_qkv, z=delta.in_proj_z, b=delta.in_proj_b, a=delta.in_proj_a))
     return Block(norm, before, mix, Projections(dict(out=delta.out_proj)))
+
+
+def delta_values(delta: Any, chunks: ChunkTree, *projected: torch.Tensor) -> torch.Tensor:
+    """Compute what a delta layer's last projection gets, (T, W), from what the four others give."""
+    (qkv, z, b, a), values = projected, delta.num_v_heads
+    fade = -delta.A_log.float().exp() * F.softplus(a.float() + delta.dt_bias.float())
+    weight = delta.conv1d.weight[:, 0].to(qkv.dtype)
+    read = gated_delta_rule(qkv, weight, fade, b.float().sigmoid(), (delta.num_k_heads, values), delta.head_k_dim, chunks)
+    return (normed(delta.norm, read) * F.silu(z.unflatten(1, (values, -1)))).flatten(1)
 
 
 DELTA_LINEARS = tuple(f"linear_attn.{linear}" for linear in ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"))
