@@ -105,7 +105,7 @@ if __name__ == "__main__":
     calls = json.loads(file.read_text(encoding="utf-8")) if given.add else []
     with tempfile.TemporaryDirectory() as folder:
         make_model(SIZES[given.family], given.source, Path(folder) / "model")
-        make_data(Path(folder) / "data", 512, given.questions)
+        make_data(Path(folder) / "data", dict.fromkeys(("train", "test"), 512), given.questions)
         results = measure(f"{folder}/model", Path(folder) / "data" / "train.csv", given.ways, given.peers, given.set)
     versions = {name: found for name in LIBRARIES if (found := installed_version(name))}
     calls.append(origin(given.commit) | dict(date=str(date.today()), versions=versions, results=results))

@@ -40,11 +40,13 @@ from mcvqa.training.job import FoldJob
 from mcvqa.training.loop import train_fold
 
 
-def report(part: str, rate: float, **more: Any) -> None:
-    """Args: rate: rows or images per second."""
+def report(part: str, rate: float, **more: Any) -> dict[str, Any]:
+    """Print it. Args: rate: rows or images per second. Returns: what was printed."""
     peak = fresh_peak()
     memory = dict(peak_gib=gib(peak)) if peak else {}
-    print("RESULT", json.dumps(dict(part=part, per_second=round(rate, 2)) | memory | more), flush=True)
+    found = dict(part=part, per_second=round(rate, 2)) | memory | more
+    print("RESULT", json.dumps(found), flush=True)
+    return found
 
 
 def fresh_peak() -> int:
@@ -144,8 +146,8 @@ class Peaks:
 
 def measure_training(
     base: BaseModel, maker: RowMaker, questions: list[Question], config: Config, folder: Path, memory: MemoryPlan
-) -> None:
-    """Args: memory: how a step is divided; where it is empty it is found, and filled."""
+) -> dict[str, Any]:
+    """Args: memory: how a step is divided; where it is empty it is found, and filled. Returns: what was reported."""
     log = RunLog(folder / "log.jsonl")
     with Peaks() as peak:
         result = train_fold(FoldJob(config, base, maker, questions, questions[:8], 0, folder / "fold", log, memory))
@@ -156,7 +158,7 @@ def measure_training(
     peaks = dict(peak_gib=gib(peak.of_steps), validation_gib=gib(peak.of_validation)) if peak.of_steps else {}
     for event in log.events("memory"):
         peaks["longest_gib"] = gib(event["tried"][0]["peak"])
-    report(
+    return report(
         "training", config.effective_batch * len(warm) / sum(warm), rows=config.effective_batch * len(warm),
         plan=str(memory), skipped=steps[-1]["skipped"],
         with_warm_up=round(config.effective_batch * len(seconds) / sum(seconds), 2), **peaks,

@@ -11,9 +11,11 @@ import argparse
 import csv
 import itertools
 import json
+import math
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
@@ -65,10 +67,11 @@ def make_photograph(photograph: Photograph) -> dict[str, str]:
     return {"id": photograph.file.stem, "path": path} | {name: row[name] for name in (*COLUMNS[2:], "answer")}
 
 
-def make_data(folder: Path, rows: int, questions: Path | None) -> None:
+def make_data(folder: Path, rows: dict[str, int], questions: Path | None) -> None:
     """Write train.csv, test.csv, sample_submission.csv and the photographs.
 
     Args:
+        rows: of train and of test.
         questions: rows with answers; their photographs are not needed.
     """
     texts: list[Any] = [None]
@@ -76,11 +79,11 @@ def make_data(folder: Path, rows: int, questions: Path | None) -> None:
         with open(questions, encoding="utf-8", newline="") as handle:
             texts = list(csv.DictReader(handle))
     with ProcessPoolExecutor() as pool:
-        for number, split in enumerate(("train", "test")):
+        for number, (split, count) in enumerate(rows.items()):
             (folder / split).mkdir(parents=True, exist_ok=True)
             wanted = [
                 Photograph(folder / split / f"{split}_{i:05d}.jpg", (number, i), text)
-                for i, text in zip(range(rows), itertools.cycle(texts), strict=False)
+                for i, text in zip(range(count), itertools.cycle(texts), strict=False)
             ]
             made = list(pool.map(make_photograph, wanted, chunksize=16))
             write_csv(folder / f"{split}.csv", (*COLUMNS, "answer") if split == "train" else COLUMNS, made)
@@ -95,17 +98,27 @@ def write_csv(file: Path, columns: tuple[str, ...], rows: list[dict[str, str]]) 
 
 
 # %% measuring
-def run_and_time(settings: list[str], data: Path, out: Path) -> dict[str, Any]:
-    """Seconds of `mcvqa run`, and of each of its steps, from one heading to the next."""
+def run_and_time(settings: list[str], data: Path, out: Path, within: float = math.inf) -> dict[str, Any]:
+    """Seconds of `mcvqa run`, and of each of its steps, from one heading to the next.
+
+    Args:
+        within: seconds after which it is stopped.
+
+    Raises:
+        SystemExit: it failed or was stopped.
+    """
     command = [sys.executable, "-u", "-m", "mcvqa", "run", "--data", str(data)]
     command += [argument for setting in (*settings, f"output_dir={out}") for argument in ("--set", setting)]
     began, moments = time.time(), {"start": time.time()}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout
+        alarm = threading.Timer(min(within, threading.TIMEOUT_MAX), process.terminate)
+        alarm.start()
         for line in process.stdout:
             print(line, end="", flush=True)
             if heading := re.match(r"\[\d+/10\] ([^:]+)", line):
                 moments[heading[1].strip()] = time.time()
+    alarm.cancel()
     if process.returncode:
         raise SystemExit(f"mcvqa run ended with status {process.returncode}")
     edges = [*moments.values(), time.time()]
@@ -151,7 +164,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if (options.out / "run").exists():
         parser.error(f"{options.out / 'run'} is there already: what it holds would be skipped. Choose another --out.")
-    make_data(options.out / "data", options.rows, options.csv)
+    make_data(options.out / "data", dict.fromkeys(("train", "test"), options.rows), options.csv)
     profile = ["gpu_profile=t4"] if torch.cuda.is_available() else []
     settings = [f"model_id={options.model}", *SETTINGS, *profile, *options.set]
     found = run_and_time(settings, options.out / "data", options.out / "run")

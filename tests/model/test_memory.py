@@ -176,7 +176,7 @@ class Reader:
 
 
 @pytest.mark.parametrize(("launch", "most", "found", "tried"), [
-    (0.2, 999, 64, [8, 16, 32, 64]),  # eight passes of the 600 rows
+    (0.2, 999, 64, [8, 16, 32, 64]),  # sixteen passes of the 1,200 rows
     (0.08, 999, 64, [8, 16, 32, 64]),
     (0.03, 999, 32, [8, 16, 32]),  # 32 are 9 % faster than 16, so 64 cannot be 5 % faster than 32
     (0.01, 999, 16, [8, 16]),
@@ -187,7 +187,7 @@ def test_as_many_rows_are_scored_at_a_time_as_pay(base, maker, questions, monkey
     reader, plan = Reader(launch, most), dataclasses.replace(base.plan, device="cuda", amp=False)
     monkeypatch.setattr(rows_module, "measure_pass", reader.measure)
     monkeypatch.setattr(rows_module, "read_letters", lambda model, batches, device: [])
-    rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(600)]
+    rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(1200)]
     assert rows_per_pass(base.answers(base.model), maker, rows, Config(), plan) == found and reader.tried == tried
     assert ("rows at a time" in capsys.readouterr().out) == (most >= 8)
 
@@ -196,12 +196,12 @@ def test_rows_of_a_pass_are_measured_again_only_where_more_rows_could_make_large
     reader, plan = Reader(0.2, 999), dataclasses.replace(base.plan, device="cuda", amp=False)
     monkeypatch.setattr(rows_module, "measure_pass", reader.measure)
     monkeypatch.setattr(rows_module, "read_letters", lambda model, batches, device: [])
-    rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(1100)]
+    rows = [maker.row(dataclasses.replace(questions[i % 4], id=str(i))) for i in range(2200)]
     known, answers, sizes = KnownPasses(), base.answers(base.model), []
-    for count, most in ((100, 999), (600, 999), (500, 999), (1024, 64), (1000, 64), (1100, 64)):
+    for count, most in ((200, 999), (1200, 999), (1000, 999), (2048, 64), (2000, 64), (2200, 64)):
         reader.most = most
         sizes.append((known.rows(answers, maker, rows[:count], Config(), plan), len(reader.tried)))
-    assert sizes == [(8, 0), (64, 4), (64, 4), (64, 9), (64, 9), (64, 9)]  # 600 rows have no eight passes of 128
+    assert sizes == [(8, 0), (64, 4), (64, 4), (64, 9), (64, 9), (64, 9)]  # 1,200 rows have no sixteen passes of 128
 
 
 def test_rows_of_a_pass_are_not_measured_where_they_are_set_few_or_on_a_cpu(base, maker, questions):

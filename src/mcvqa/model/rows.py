@@ -223,7 +223,7 @@ class ScoringRows(Dataset):
 
 
 FEWEST_AT_ONCE = 8  # in a pass of scoring; on a CPU more are no faster
-FEWEST_PASSES = 8  # with fewer, trying larger passes would take longer than it saves
+FEWEST_PASSES = 16  # with fewer, trying larger passes would take longer than it saves
 
 
 def rows_per_pass(

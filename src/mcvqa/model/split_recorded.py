@@ -5,8 +5,8 @@ working at the same time. A stage's forward pass and its backward pass are there
 between stages is launched as before.
 
 A stage holds several micro-batches at a time, so it has as many slots: only one micro-batch of a slot is between its forward and
-its backward pass. What the backward pass needs of the forward pass is copied into memory of the slot, which all its recordings
-share; what is computed in between is in memory that all recordings of the stage share, as they run one after the other.
+its backward pass. What autograd saves in between is copied into tensors of the slot, which all its recordings share. All else is
+in memory that all recordings of the stage share, as they run one after the other.
 """
 import contextlib
 import itertools
@@ -65,7 +65,6 @@ class StagePass:
     """Holds the recorded passes of a stage for one batch shape in one slot.
 
     Attributes:
-        graph: autograd's graph, which keeps what it refers to besides the tensors that were copied.
         inputs: inputs of the forward pass.
         left: its output.
         gradient: input of the backward pass, the gradient of `left`.
@@ -73,7 +72,6 @@ class StagePass:
         forward, backward: launch the passes; no backward pass if nothing up to this stage is trained.
     """
 
-    graph: Any
     inputs: Sequence[torch.Tensor]
     left: torch.Tensor
     gradient: torch.Tensor
@@ -242,27 +240,29 @@ class StageRecorder:
         tensors = slot.tensors(likes | (dict(entered=hidden) if stage else {}))
         own = [tensors[n] for n in range(len(inputs))]
         entered = own[0].detach().requires_grad_(stage > 0)
-        static = with_inputs(passing, self._masks(stage, passing), [entered, *own[1:]])
         wanted = [entered] * (stage > 0) + self.parameters[stage]
         computed: list[torch.Tensor] = []
 
         def forward() -> None:
+            static = with_inputs(passing, self._masks(stage, passing), [entered, *own[1:]])
             with slot.saving([*own, *self.weights]):
                 computed[:] = [compute(stage, static)]
             tensors["left"].copy_(computed[0].detach())
 
         def backward() -> None:
-            gradients = torch.autograd.grad(
-                computed[0], wanted, tensors["gradient"], retain_graph=True, materialize_grads=True)
+            gradients = torch.autograd.grad(computed[0], wanted, tensors["gradient"], materialize_grads=True)
             if stage:
                 tensors["entered"].copy_(gradients[0])
             self.gradients[stage].add(gradients[stage > 0 :])
 
+        for one, tensor in zip(own, inputs, strict=True):
+            one.copy_(tensor)
+        forward()  # makes the slot's tensors: in a recording they would get memory that earlier recordings compute in
+        computed.clear()
         run = capture(forward, self.pools[stage], self.streams[stage])
         differentiate = capture(backward, self.pools[stage], self.streams[stage]) if wanted else None
-        graph = [one.grad_fn for one in computed]
         computed.clear()
-        return StagePass(graph, own, tensors["left"], tensors["gradient"], tensors.get("entered"), run, differentiate)
+        return StagePass(own, tensors["left"], tensors["gradient"], tensors.get("entered"), run, differentiate)
 
 
 def _trained(answers: SplitAnswerModel, numbers: range) -> Iterator[nn.Parameter]:
