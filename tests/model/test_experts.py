@@ -132,7 +132,7 @@ def test_logits_and_gradients_are_those_of_the_dequantised_weights(targets, fold
     pytest.param([[2, 0]], id="one token")])
 def test_outputs_and_gradients_of_experts_are_those_of_their_matrices(monkeypatch, chosen, at_once):
     """Token for token, with adapters of rank three and without; experts that no token is sent to get gradients of zero."""
-    monkeypatch.setattr("mcvqa.model.packed_experts.AT_ONCE", at_once)
+    monkeypatch.setattr("mcvqa.model.packed_experts.BYTES_AT_ONCE", at_once)
     torch.manual_seed(0)
     module = SimpleNamespace(
         num_experts=5, gate_up_proj=packed_stack(torch.randn(5, 128, 64) / 8), down_proj=packed_stack(torch.randn(5, 64, 64) / 8),

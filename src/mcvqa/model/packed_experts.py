@@ -25,7 +25,7 @@ from mcvqa.model.grouped import ALIGNMENT, grouped_product
 from mcvqa.model.published import in_full
 
 WITH_EXPERTS = "bitsandbytes_with_experts"  # name in the library's registries of quantizers and of experts' functions
-AT_ONCE = 2**30  # bytes of experts dequantized together: all of a layer of Qwen3-VL-30B-A3B or Qwen3.5-35B-A3B in 16 bits
+BYTES_AT_ONCE = 2**30  # bytes of experts dequantized together: all of a layer of Qwen3-VL-30B-A3B or Qwen3.5-35B-A3B in 16 bits
 
 
 # %% loading
@@ -117,13 +117,13 @@ class ExpertsProduct(torch.autograd.Function):
 
 
 def _by_parts(inputs: torch.Tensor, stack: Any, ends: torch.Tensor, *, transposed: bool) -> torch.Tensor:
-    """Multiply by as many experts at once as AT_ONCE permits. The CPU waits for the GPU only if these are not all."""
+    """Multiply by as many experts at once as BYTES_AT_ONCE permits. The CPU waits for the GPU only if these are not all."""
     def part(inputs: torch.Tensor, ends: torch.Tensor, first: int) -> torch.Tensor:
         matrices = dequantized(stack, first, first + len(ends)).to(inputs.dtype)
         return grouped_product(inputs, matrices.mT if transposed else matrices, ends)
 
     count, rows, columns = stack.quant_state.shape
-    parts = min(count, -(-count * rows * columns * inputs.element_size() // AT_ONCE))
+    parts = min(count, -(-count * rows * columns * inputs.element_size() // BYTES_AT_ONCE))
     if parts == 1:
         return part(inputs, ends, 0)
     split, results, first = ends.tensor_split(parts), [], 0
