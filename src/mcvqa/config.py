@@ -148,12 +148,14 @@ def load_yaml(path: str | Path) -> Any:
         OSError: it cannot be read, or is larger than YAML_BYTES.
     """
     try:
-        text = read_user_file(path, YAML_BYTES).decode("utf-8")
+        text = read_user_file(path, YAML_BYTES).decode()
         if text.startswith(ENDS_WITH_DOTS) and not text.rstrip().endswith("\n..."):
             raise ValueError("it is cut off: its last line should be '...'")
         return yaml.load(text, SettingsLoader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8; save it in that encoding") from None
 
 
 # %% settings
@@ -800,7 +802,7 @@ def _config_mistake(error: Any) -> str:
         return str(error["ctx"]["error"])
     name = str(error["loc"][0])
     if kind == "extra_forbidden":
-        return _unknown_setting(name)
+        return unknown_setting(name)
     setting = Config.settings()[name]
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"{name}={value} is out of range: {setting.low} to {setting.high}. Meaning: {setting.meaning}."
@@ -818,7 +820,7 @@ def _clipped(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _unknown_setting(name: str) -> str:
+def unknown_setting(name: str) -> str:
     """Make the message that there is no such setting, suggesting the most similar one."""
     close = difflib.get_close_matches(name.lower(), Config.model_fields, n=1, cutoff=0.5)
     meant = OTHER_NAMES.get(name.lower()) or next(iter(close), "")
