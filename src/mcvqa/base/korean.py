@@ -848,6 +848,8 @@ KOREAN = {
     "from {}: {}": "{}에서 가져옴: {}", "from {}: {}, unfinished": "{}에서 가져옴: {}(진행 중)",
     "{}: {} is damaged or missing, so it is not used": "{}: {} 파일이 손상되었거나 없어 쓰지 않습니다",
     "{} is damaged: the work that it lists is treated as not done": "{} 파일이 손상되었습니다. 거기 적힌 작업은 끝나지 않은 것으로 봅니다",
+    "The upload of a resume point to {} has not ended after {}. Run the same command again when the store answers: it continues from the newest point.":
+        "재개 지점을 {}에 올리는 일이 {} 안에 끝나지 않았습니다. 저장소가 응답하면 같은 명령을 다시 실행하세요. 가장 새로운 지점부터 이어집니다.",
     "{}: waiting until the upload of a resume point to {} ends": "{}: 재개 지점을 {}에 올리는 것이 끝나기를 기다립니다",
     "{}: its resume point is not shared: {}": "{}: 재개 지점을 나누지 못했습니다. {}",
     "{}: {}: {}. Trying again in {} s": "{}: {}: {}. {}초 뒤에 다시 시도합니다",
