@@ -144,8 +144,8 @@ def load_yaml(path: str | Path) -> Any:
         Its content.
 
     Raises:
-        ValueError: it is not valid YAML of settings, or not UTF-8.
-        OSError: it cannot be read, or is larger than YAML_BYTES.
+        ValueError: it is not valid YAML, or not UTF-8.
+        OSError: it cannot be read, or is too large.
     """
     try:
         text = read_user_file(path, YAML_BYTES).decode()
@@ -155,7 +155,7 @@ def load_yaml(path: str | Path) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
     except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8; save it in that encoding") from None
+        raise ValueError("save it in UTF-8") from None
 
 
 # %% settings
@@ -802,7 +802,7 @@ def _config_mistake(error: Any) -> str:
         return str(error["ctx"]["error"])
     name = str(error["loc"][0])
     if kind == "extra_forbidden":
-        return unknown_setting(name)
+        return _unknown_setting(name)
     setting = Config.settings()[name]
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"{name}={value} is out of range: {setting.low} to {setting.high}. Meaning: {setting.meaning}."
@@ -820,8 +820,8 @@ def _clipped(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def unknown_setting(name: str) -> str:
-    """Make the message that there is no such setting, suggesting the most similar one."""
+def _unknown_setting(name: str) -> str:
+    """Say that there is no such setting, and which is most similar."""
     close = difflib.get_close_matches(name.lower(), Config.model_fields, n=1, cutoff=0.5)
     meant = OTHER_NAMES.get(name.lower()) or next(iter(close), "")
     hint = f" Did you mean {meant!r}?" if meant else ""

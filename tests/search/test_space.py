@@ -79,7 +79,7 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
 def test_a_file_in_another_encoding_is_refused_in_words(tmp_path):
     file = tmp_path / "space.yaml"
     file.write_bytes("lora_r: [4, 8]  # 랭크\n".encode("cp949"))
-    with pytest.raises(ConfigError, match=r"space\.yaml is not valid YAML: it is not UTF-8; save it in that encoding$"):
+    with pytest.raises(ConfigError, match=r"space\.yaml is not valid YAML: save it in UTF-8$"):
         read_space(file)
 
 

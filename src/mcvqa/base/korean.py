@@ -288,7 +288,7 @@ KOREAN = {
     "{} must contain 'name: value' lines, but contains a {}.": "{}에는 '이름: 값' 줄이 있어야 하는데 {}이 들어 있습니다.",
     "There is no configuration file {}.": "설정 파일 {}이 없습니다.", "The configuration file {} cannot be read: {}.": "설정 파일 {}을 읽을 수 없습니다: {}.",
     "{} is not valid YAML: {}": "{}은 올바른 YAML이 아닙니다: {}", "{} is defined twice, the second time in line {}": "{}이 두 번 나옵니다. 두 번째는 {}행입니다",
-    "it is not UTF-8; save it in that encoding": "UTF-8이 아닙니다. UTF-8로 저장하세요",
+    "save it in UTF-8": "UTF-8로 저장하세요",
     "aliases (*name) are not supported; write the value out": "별칭(*name)은 지원하지 않습니다. 값을 그대로 적으세요",
     "it is nested more than {} levels deep": "{}단계보다 깊습니다", "it contains more than {} values": "값이 {}개보다 많습니다",
     "--set {}: write it as name=value, for example --set num_epochs=3.": "--set {}: --set num_epochs=3처럼 이름=값으로 적으세요.",
@@ -1081,6 +1081,8 @@ KOREAN = {
     "The search needs Optuna: pip install 'mcvqa[search]'": "탐색에는 Optuna가 필요합니다: pip install 'mcvqa[search]'",
     "The storage {} cannot be opened: {}. Expected: a file in a folder that exists, or a URL such as sqlite:///study.db whose database driver is installed.":
         "저장소 {}을 열 수 없습니다: {}. 있는 폴더의 파일이거나, 드라이버를 설치한 데이터베이스의 URL(예: sqlite:///study.db)이어야 합니다.",
+    "no worker has started yet: no node of the cluster has {} free (`ray status`). It is waited for.":
+        "아직 시작한 작업 프로세스가 없습니다. {}가 비어 있는 노드가 클러스터에 없습니다(`ray status`). 빌 때까지 기다립니다.",
     "{} is not a journal of Optuna, or damaged in line {}. Restore it, or start another study in another file: --study NAME.":
         "{}은 Optuna의 저널이 아니거나 {}행이 손상되었습니다. 되살리거나 다른 파일로 새 탐색을 시작하세요: --study NAME.",
     "The study {} was made on other data: rows, answers, photographs or folds changed. Choose another name: --study NAME.":

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mcvqa.config import Config, ConfigError, load_yaml, unknown_setting
+from mcvqa.config import Config, ConfigError, load_yaml
 
 ROWS_PER_STEP = "effective_batch"  # searched instead of batch_size and grad_accum_steps, whose product it is
 # settings that change which rows there are, or their answers: trials would not be judged alike
@@ -150,7 +150,7 @@ def _searched(name: str, spelled: Any, where: str) -> Searched:
         )
     setting = Config.settings().get(name)
     if setting is None and name != ROWS_PER_STEP:
-        raise ConfigError(f"{where}: {unknown_setting(name)}")
+        raise ConfigError(f"{where}: {_mistake_of(Config(), {name: None})}")
     if setting is not None and not setting.weights:
         raise ConfigError(f"{where}: {name} cannot be searched: trained weights do not depend on it.")
     whole = name == ROWS_PER_STEP or (setting is not None and type(setting.default) is int)
