@@ -161,8 +161,10 @@ def test_what_another_process_confirms_counts_too(searched, capsys):
     folder, outcome = searched
     run = outcome.confirmed[1].trial.run
     confirming = (
-        "import sys, time; from pathlib import Path; from mcvqa.run.ownership import Ownership; from mcvqa.run.paths import RunPaths\n"
-        f"owner = Ownership(RunPaths(Path({str(folder)!r}), {run!r}).lock(), 'the run'); owner.take(); print(flush=True); time.sleep(8)"
+        "import time; from pathlib import Path\n"
+        "from mcvqa.run.ownership import Ownership; from mcvqa.run.paths import RunPaths\n"
+        f"owner = Ownership(RunPaths(Path({str(folder)!r}), {run!r}).lock(), 'the run')\n"
+        "owner.take(); print(flush=True); time.sleep(8)"
     )
     with subprocess.Popen([sys.executable, "-c", confirming], stdout=subprocess.PIPE) as other:
         assert other.stdout and other.stdout.readline()

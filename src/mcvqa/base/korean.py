@@ -1081,8 +1081,8 @@ KOREAN = {
     "The search needs Optuna: pip install 'mcvqa[search]'": "탐색에는 Optuna가 필요합니다: pip install 'mcvqa[search]'",
     "The storage {} cannot be opened: {}. Expected: a file in a folder that exists, or a URL such as sqlite:///study.db whose database driver is installed.":
         "저장소 {}을 열 수 없습니다: {}. 있는 폴더의 파일이거나, 드라이버를 설치한 데이터베이스의 URL(예: sqlite:///study.db)이어야 합니다.",
-    "no worker has started yet: no node of the cluster has {} free (`ray status`). It is waited for.":
-        "아직 시작한 작업 프로세스가 없습니다. {}가 비어 있는 노드가 클러스터에 없습니다(`ray status`). 빌 때까지 기다립니다.",
+    "no worker has started yet: no node has {} free (`ray status`). It is waited for.":
+        "아직 시작한 작업 프로세스가 없습니다. {}가 비어 있는 노드가 없습니다(`ray status`). 빌 때까지 기다립니다.",
     "{} is not a journal of Optuna, or damaged in line {}. Restore it, or start another study in another file: --study NAME.":
         "{}은 Optuna의 저널이 아니거나 {}행이 손상되었습니다. 되살리거나 다른 파일로 새 탐색을 시작하세요: --study NAME.",
     "The study {} was made on other data: rows, answers, photographs or folds changed. Choose another name: --study NAME.":

@@ -158,7 +158,8 @@ class _Teller:
 
 def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], parallel: int) -> list[Confirmed]:
     """Train the best on all folds, as far as there is time; the best on all folds comes first."""
-    plan, confirmed = study.plan, []
+    plan = study.plan
+    confirmed: list[Confirmed] = []
     print(f"\nconfirming on the other folds: trials {', '.join(str(one.number) for one in best)}")
     try:
         confirm_with(study, parallel, {one.number: one.values for one in best})

@@ -274,14 +274,14 @@ class RayWorkers(WorkerPool[RayWorker]):
         return RayWorker(name=f"worker {number}", actor=actor, pool=self)
 
     def listen(self) -> None:
-        """Take reports until the pool is closed, and say once if the cluster starts no worker: Ray waits for resources silently."""
+        """Take reports until the pool is closed, and say if no worker starts: Ray waits for free resources silently."""
         told_at = time.monotonic() + STARTS_WITHIN
         while not self.closed.wait(0.5):
             self.take_reports()
             if self.workers and time.monotonic() > told_at and not any(worker.process for worker in self.workers):
                 told_at = math.inf
                 need = counted(self.slots.gpus, "GPU") if self.slots.gpus else counted(self.slots.cpus, "CPU core")
-                tqdm.write(f"  no worker has started yet: no node of the cluster has {need} free (`ray status`). It is waited for.")
+                tqdm.write(f"  no worker has started yet: no node has {need} free (`ray status`). It is waited for.")
 
     def take_reports(self) -> None:
         """Pass on the workers' reports so far."""
