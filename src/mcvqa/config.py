@@ -144,16 +144,18 @@ def load_yaml(path: str | Path) -> Any:
         Its content.
 
     Raises:
-        ValueError: it is not valid YAML of settings, or not UTF-8.
-        OSError: it cannot be read, or is larger than YAML_BYTES.
+        ValueError: it is not valid YAML, or not UTF-8.
+        OSError: it cannot be read, or is too large.
     """
     try:
-        text = read_user_file(path, YAML_BYTES).decode("utf-8")
+        text = read_user_file(path, YAML_BYTES).decode()
         if text.startswith(ENDS_WITH_DOTS) and not text.rstrip().endswith("\n..."):
             raise ValueError("it is cut off: its last line should be '...'")
         return yaml.load(text, SettingsLoader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
+    except UnicodeDecodeError:
+        raise ValueError("save it in UTF-8") from None
 
 
 # %% settings
@@ -819,7 +821,7 @@ def _clipped(value: Any) -> str:
 
 
 def _unknown_setting(name: str) -> str:
-    """Make the message that there is no such setting, suggesting the most similar one."""
+    """Say that there is no such setting, and which is most similar."""
     close = difflib.get_close_matches(name.lower(), Config.model_fields, n=1, cutoff=0.5)
     meant = OTHER_NAMES.get(name.lower()) or next(iter(close), "")
     hint = f" Did you mean {meant!r}?" if meant else ""

@@ -405,6 +405,23 @@ def test_what_a_task_says_is_said(workers_of):
         workers_of(refusing).run(one_task(), ["train fold 0"])
 
 
+def holding(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@pytest.mark.nightly
+def test_a_cluster_without_room_is_waited_for_and_a_line_says_so(workers_of, monkeypatch, capsys):
+    monkeypatch.setattr(ray_module, "STARTS_WITHIN", 2.0)
+    workers = workers_of(refusing)
+    for _ in range(2):  # on both nodes
+        ray.remote(holding).options(num_cpus=2).remote(8.0)
+    time.sleep(1)
+    with pytest.raises(RunStopped, match=r"No photographs here\."):
+        workers.run(one_task(), ["train fold 0"])
+    said = "no worker has started yet: no node has 2 CPU cores free (`ray status`). It is waited for."
+    assert capsys.readouterr().out.count(said) == 1
+
+
 def test_a_second_main_process_is_refused(workers_of, monkeypatch):
     from mcvqa.run.ownership import Owned
     from mcvqa.run.workers import ray as module

@@ -274,6 +274,24 @@ def test_training_does_not_wait_for_a_slow_store_and_the_newest_point_wins(ends,
     assert not list((here.paths.cache / "shared").rglob("*.*.*")) and not list((here.paths.cache / "shared").rglob("*.points"))
 
 
+@pytest.mark.parametrize(("ends", "raised"), [(None, StoreError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_an_upload_that_does_not_end_is_not_waited_for_for_ever(ends, raised, machine, slow, monkeypatch):
+    monkeypatch.setattr("mcvqa.run.point_uploads.WAITS_SILENTLY", 0.1)
+    monkeypatch.setattr("mcvqa.run.point_uploads.WAITS_AT_MOST", 0.2)
+    here = machine("here")
+    try:
+        with pytest.raises(raised) as error, here.sharing_points(FOLD.name) as share:
+            begin(here, "0-0000-00000001")
+            share()
+            assert slow.reached.wait(60)
+            if ends:
+                raise ends
+    finally:
+        slow.may_end.set()
+    if not ends:
+        assert "has not ended after 0 s. Run the same command again" in str(error.value) and "\n" not in str(error.value)
+
+
 def test_a_finished_fold_is_published_after_its_points(machine, store, slow, monkeypatch, capsys):
     monkeypatch.setattr("mcvqa.run.point_uploads.WAITS_SILENTLY", 0.1)
     here = machine("here")

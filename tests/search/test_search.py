@@ -156,6 +156,24 @@ def test_of_two_processes_one_is_killed_and_the_other_does_its_trial_again(tmp_p
     assert len(read_json(tmp_path / "experiments" / "s-search" / "trials.json")) == 4
 
 
+@pytest.mark.nightly
+def test_what_another_process_confirms_counts_too(searched, capsys):
+    folder, outcome = searched
+    run = outcome.confirmed[1].trial.run
+    confirming = (
+        "import time; from pathlib import Path\n"
+        "from mcvqa.run.ownership import Ownership; from mcvqa.run.paths import RunPaths\n"
+        f"owner = Ownership(RunPaths(Path({str(folder)!r}), {run!r}).lock(), 'the run')\n"
+        "owner.take(); print(flush=True); time.sleep(8)"
+    )
+    with subprocess.Popen([sys.executable, "-c", confirming], stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()
+        again = search_settings(settings(folder), trials=4, space=space_in(folder), best=2, by_hand={"lora_dropout"})
+    said = f"trial {outcome.confirmed[1].trial.number} is being confirmed by another process; its result is waited for"
+    assert said in capsys.readouterr().out
+    assert [one.trial.run for one in again.confirmed] == [one.trial.run for one in outcome.confirmed]
+
+
 def _has_stepped(folder: Path) -> bool:
     return any(b'"step"' in log.read_bytes() for log in (folder / "logs").glob("s-search-*.jsonl"))
 

@@ -34,6 +34,7 @@ def test_no_adapters_no_ranks():
 
 @pytest.mark.parametrize(("text", "message"), [
     ("learnin_rate: [1.0e-4]", "no setting 'learnin_rate'. Did you mean 'learning_rate'"),
+    ("learnin_rate: {low: 1e-4, high: 1e-3}", "no setting 'learnin_rate'. Did you mean 'learning_rate'"),
     ("lora_r: [4, 5000]", "lora_r=5000 is out of range: 0 to 1024"),
     ("loss: [voices]", "loss='voices' is not one of"),
     ("n_folds: [3, 5]", "n_folds cannot be searched: it selects rows"),
@@ -73,6 +74,13 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
     rate, decay, rank, ema = searched_settings(read_space(file), Config(), ())
     assert (rate.low, rate.high) == (1e-5, 1e-3) and decay.values == (0.0, 0.01)
     assert repr(rank.values) == "(8, 16)" and repr(ema.values) == "(False, True)"
+
+
+def test_a_file_in_another_encoding_is_refused_in_words(tmp_path):
+    file = tmp_path / "space.yaml"
+    file.write_bytes("lora_r: [4, 8]  # 랭크\n".encode("cp949"))
+    with pytest.raises(ConfigError, match=r"space\.yaml is not valid YAML: save it in UTF-8$"):
+        read_space(file)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

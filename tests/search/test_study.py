@@ -216,3 +216,50 @@ def test_a_trial_that_goes_on_reports_the_epochs_of_before_and_no_others(tmp_pat
     assert not study.trials[-1].intermediate_values
     now.write("epoch", fold=0, epoch=1, nll=0.7, chosen=True)
     assert study.trials[-1].intermediate_values == {33: 1.0, 66: 0.7}
+
+
+# %% the journal
+@pytest.mark.parametrize(("content", "message"), [
+    (b"notes of somebody\n", "is not a journal of Optuna, or damaged in line 1"),
+    (b"half a note", "is not a journal of Optuna, or damaged in line 1"),
+    (b'{"a": 1}\n', "damaged in line 1"),
+    (bytes(range(256)), "damaged in line 1"),
+])
+def test_a_file_of_another_program_is_refused_in_one_line_and_stays_as_it_was(tmp_path, content, message):
+    file = tmp_path / "notes.txt"
+    file.write_bytes(content)
+    with pytest.raises(RunStopped, match=message) as error:
+        begun(plan_in(tmp_path, storage=str(file)))
+    assert "\n" not in str(error.value) and "notes.txt" in str(error.value) and "--study NAME" in str(error.value)
+    assert file.read_bytes() == content
+    assert not (tmp_path / "experiments" / "s").exists()  # a new study that cannot begin leaves no folder
+
+
+def test_a_journal_whose_last_entry_was_cut_off_goes_on_and_one_with_a_damaged_entry_is_refused(tmp_path):
+    finish(study := begun(plan_in(tmp_path)), study.take(), 1.0)
+    file = tmp_path / "journal.log"
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"op_code":4,"worker_id":"d4af46')
+    assert len(begun(plan_in(tmp_path)).finished()) == 1
+    assert len(begun(plan_in(tmp_path)).finished()) == 1  # and what is written next is on a line of its own
+    damaged = whole.splitlines(keepends=True)
+    damaged[2] = damaged[2][:40] + damaged[3]
+    file.write_bytes(b"".join(damaged))
+    with pytest.raises(RunStopped, match="damaged in line 3") as error:
+        begun(plan_in(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(sys.platform == "win32", reason="no links as locks")
+def test_a_process_that_was_killed_with_the_lock_of_the_journal_keeps_nobody_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the default output folder is a relative one
+    hold = (
+        "import os, signal; from mcvqa.search import study; from pathlib import Path\n"
+        "study._is_entry = lambda line: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "study._open_storage('journal.log')"
+    )
+    begun(plan_in(tmp_path, storage="journal.log"))
+    assert subprocess.run([sys.executable, "-c", hold], check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / "journal.log.lock").is_symlink()
+    assert begun(plan_in(tmp_path, storage="journal.log")).finished() == []  # after Optuna's 30 seconds

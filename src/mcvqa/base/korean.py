@@ -288,6 +288,7 @@ KOREAN = {
     "{} must contain 'name: value' lines, but contains a {}.": "{}에는 '이름: 값' 줄이 있어야 하는데 {}이 들어 있습니다.",
     "There is no configuration file {}.": "설정 파일 {}이 없습니다.", "The configuration file {} cannot be read: {}.": "설정 파일 {}을 읽을 수 없습니다: {}.",
     "{} is not valid YAML: {}": "{}은 올바른 YAML이 아닙니다: {}", "{} is defined twice, the second time in line {}": "{}이 두 번 나옵니다. 두 번째는 {}행입니다",
+    "save it in UTF-8": "UTF-8로 저장하세요",
     "aliases (*name) are not supported; write the value out": "별칭(*name)은 지원하지 않습니다. 값을 그대로 적으세요",
     "it is nested more than {} levels deep": "{}단계보다 깊습니다", "it contains more than {} values": "값이 {}개보다 많습니다",
     "--set {}: write it as name=value, for example --set num_epochs=3.": "--set {}: --set num_epochs=3처럼 이름=값으로 적으세요.",
@@ -847,6 +848,8 @@ KOREAN = {
     "from {}: {}": "{}에서 가져옴: {}", "from {}: {}, unfinished": "{}에서 가져옴: {}(진행 중)",
     "{}: {} is damaged or missing, so it is not used": "{}: {} 파일이 손상되었거나 없어 쓰지 않습니다",
     "{} is damaged: the work that it lists is treated as not done": "{} 파일이 손상되었습니다. 거기 적힌 작업은 끝나지 않은 것으로 봅니다",
+    "The upload of a resume point to {} has not ended after {}. Run the same command again when the store answers: it continues from the newest point.":
+        "재개 지점을 {}에 올리는 일이 {} 안에 끝나지 않았습니다. 저장소가 응답하면 같은 명령을 다시 실행하세요. 가장 새로운 지점부터 이어집니다.",
     "{}: waiting until the upload of a resume point to {} ends": "{}: 재개 지점을 {}에 올리는 것이 끝나기를 기다립니다",
     "{}: its resume point is not shared: {}": "{}: 재개 지점을 나누지 못했습니다. {}",
     "{}: {}: {}. Trying again in {} s": "{}: {}: {}. {}초 뒤에 다시 시도합니다",
@@ -1039,7 +1042,7 @@ KOREAN = {
     "trial {} ({}/{}): {}: {}": "시도 {} ({}/{}): {}: {}", "log-loss {}, accuracy {}": "로그 손실 {}, 정확도 {}",
     "pruned, log-loss {} then": "조기 중단, 그때 로그 손실 {}", "pruned": "조기 중단", "failed": "실패", "killed": "중단됨", "failed: {}": "실패: {}",
     "failed, log-loss {} then: {}": "실패, 그때 로그 손실 {}: {}", "killed, log-loss {} then": "중단됨, 그때 로그 손실 {}", "the settings of trial {}, which was {}": "시도 {}와 같은 설정({})",
-    "trial {} was interrupted; it is run again": "시도 {}가 중단되어 다시 합니다", "trial {} is confirmed by another process": "시도 {}는 다른 프로세스가 확인하고 있습니다",
+    "trial {} was interrupted; it is run again": "시도 {}가 중단되어 다시 합니다", "trial {} is being confirmed by another process; its result is waited for": "시도 {}는 다른 프로세스가 확인하고 있습니다. 그 결과를 기다립니다",
     "the time budget is used up; run the same command again to resume": "시간 예산을 다 썼습니다. 같은 명령을 다시 실행하면 이어서 합니다",
     "the page of the search": "탐색 페이지", "the importances of settings": "설정의 중요도",
     "page       {}": "페이지     {}", "settings   {}\nuse them   mcvqa run --config {}": "설정       {}\n쓰려면     mcvqa run --config {}",
@@ -1078,6 +1081,10 @@ KOREAN = {
     "The search needs Optuna: pip install 'mcvqa[search]'": "탐색에는 Optuna가 필요합니다: pip install 'mcvqa[search]'",
     "The storage {} cannot be opened: {}. Expected: a file in a folder that exists, or a URL such as sqlite:///study.db whose database driver is installed.":
         "저장소 {}을 열 수 없습니다: {}. 있는 폴더의 파일이거나, 드라이버를 설치한 데이터베이스의 URL(예: sqlite:///study.db)이어야 합니다.",
+    "no worker has started yet: no node has {} free (`ray status`). It is waited for.":
+        "아직 시작한 작업 프로세스가 없습니다. {}가 비어 있는 노드가 없습니다(`ray status`). 빌 때까지 기다립니다.",
+    "{} is not a journal of Optuna, or damaged in line {}. Restore it, or start another study in another file: --study NAME.":
+        "{}은 Optuna의 저널이 아니거나 {}행이 손상되었습니다. 되살리거나 다른 파일로 새 탐색을 시작하세요: --study NAME.",
     "The study {} was made on other data: rows, answers, photographs or folds changed. Choose another name: --study NAME.":
         "탐색 {}은 다른 데이터로 만들었습니다(행, 정답, 사진, 폴드가 바뀜). 이름을 바꾸세요: --study 이름.",
     "The study {} belongs to another output folder, and all processes of a search share one. Choose another name: --study NAME.":

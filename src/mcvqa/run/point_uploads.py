@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mcvqa.base.budget import spell_duration
 from mcvqa.base.files import SHORT_WAITS
-from mcvqa.run.store import Store
+from mcvqa.run.store import Store, StoreError
 
 WAITS_SILENTLY = 5.0  # seconds for an upload that is under way when the task ends
+WAITS_AT_MOST = 3600.0  # seconds: 228 MiB, a resume point of rank 8, take less at 0.07 MB/s
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,11 @@ class PointUploads:
         return self.add
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Wait for what is being published and, if the task goes on elsewhere, for the newest snapshot."""
+        """Wait for what is being published and, if the task goes on elsewhere, for the newest snapshot.
+
+        Raises:
+            StoreError: that does not end; the process must, as the upload may not end after what is published next.
+        """
         if self.thread is None:
             return
         with self.turn:
@@ -67,7 +73,12 @@ class PointUploads:
         self.thread.join(WAITS_SILENTLY)
         if self.thread.is_alive():  # no put can be aborted, and none of it may come after what is published next
             print(f"  {self.stem.replace('-', ' ')}: waiting until the upload of a resume point to {self.store.url} ends")
-            self.thread.join()
+            self.thread.join(WAITS_AT_MOST)
+            if self.thread.is_alive() and not kind:
+                raise StoreError(
+                    f"The upload of a resume point to {self.store.url} has not ended after {spell_duration(WAITS_AT_MOST)}. Run "
+                    "the same command again when the store answers: it continues from the newest point."
+                )
         shutil.rmtree(self.folder, ignore_errors=True)
         self._tell()
 

@@ -128,7 +128,7 @@ def combine(project: Project, data: RunData, prior: Prior, *, force: bool = Fals
     combined = Answers(
         f"{BLEND_NAMES[blend.method]} of {' + '.join(m.models for m in members)}", blend.predictions, blend.oof_ids,
         blend.oof_predictions == truth if len(blend.oof_predictions) == len(truth) else np.empty(0, bool),
-        next(iter(unmeasured_folds(project, data).values()), ""),
+        next((a.not_measured for a in blend.alone.values()), ""),
     )
     return Combined(blend, members, hand_in(project, data, combined, prior, force=force), names)
 

@@ -29,7 +29,7 @@ from mcvqa.search.results import (
     trial_results,
     write_outcome,
 )
-from mcvqa.search.searchers import confirm_here
+from mcvqa.search.searchers import POLL_EVERY, confirm_here
 from mcvqa.search.space import default_space, own_values, read_space, searched_settings, space_as_yaml
 from mcvqa.search.study import SearchPlan, SearchStudy, required_optuna
 from mcvqa.search.where import confirm_with, output_here, search_with
@@ -158,26 +158,36 @@ class _Teller:
 
 def _confirmed(study: SearchStudy, data: RunData, best: list[TrialResult], parallel: int) -> list[Confirmed]:
     """Train the best on all folds, as far as there is time; the best on all folds comes first."""
-    plan, confirmed = study.plan, []
+    plan = study.plan
+    confirmed: list[Confirmed] = []
     print(f"\nconfirming on the other folds: trials {', '.join(str(one.number) for one in best)}")
     try:
         confirm_with(study, parallel, {one.number: one.values for one in best})
-        for one in best:
-            try:
-                everywhere = confirm_here(plan, one.values, output_here(plan))
-            except Owned:
-                print(f"  trial {one.number} is confirmed by another process")
-                continue
-            confirmed.append(confirmed_result(plan, data, one, everywhere))
+        busy = [one for one in best if not _is_confirmed(plan, data, one, confirmed)]
+        for one in busy:
+            print(f"  trial {one.number} is being confirmed by another process; its result is waited for")
+        while busy:  # an owner that dies leaves its run to this process
+            time.sleep(POLL_EVERY)
+            busy = [one for one in busy if not _is_confirmed(plan, data, one, confirmed)]
     except TimeUp:
         print("  the time budget is used up; run the same command again to resume")
     return sorted(confirmed, key=lambda one: one.everywhere.log_loss)
 
 
+def _is_confirmed(plan: SearchPlan, data: RunData, one: TrialResult, confirmed: list[Confirmed]) -> bool:
+    """Train the other folds of a trial and append its result to `confirmed`; False if another process does this now."""
+    try:
+        everywhere = confirm_here(plan, one.values, output_here(plan))
+    except Owned:
+        return False
+    confirmed.append(confirmed_result(plan, data, one, everywhere))
+    return True
+
+
 def _written(outcome: SearchOutcome, study: SearchStudy, data: RunData) -> SearchOutcome:
     file, plan = write_outcome(outcome), outcome.plan
     print("\n".join(outcome_lines(outcome)))
-    with informing("the page of the search"):
+    with informing("the page of the search"), study.lock:  # its figures are files for a moment, of each process that ends
         importances = importances_of(study.study, len(outcome.ranked), plan.config.seed)
         print(f"\npage       {write_search_page(outcome, importances, language_of_pages(data.train))}")
     print(f"settings   {file}\nuse them   mcvqa run --config {shlex.quote(str(file))}")

@@ -149,10 +149,12 @@ def _searched(name: str, spelled: Any, where: str) -> Searched:
             f"{where}: search {ROWS_PER_STEP} instead of {name}: the weights depend only on the number of rows per step."
         )
     setting = Config.settings().get(name)
+    if setting is None and name != ROWS_PER_STEP:
+        raise ConfigError(f"{where}: {_mistake_of(Config(), {name: None})}")
     if setting is not None and not setting.weights:
         raise ConfigError(f"{where}: {name} cannot be searched: trained weights do not depend on it.")
     whole = name == ROWS_PER_STEP or (setting is not None and type(setting.default) is int)
-    is_number = whole or setting is None or type(setting.default) is float
+    is_number = whole or (setting is not None and type(setting.default) is float)
     if isinstance(spelled, list) and spelled and all(isinstance(value, (bool, int, float, str)) for value in spelled):
         return Searched(name, values=tuple(dict.fromkeys(_typed(name, value, where) for value in spelled)))
     if is_number and isinstance(spelled, dict) and {"low", "high"} <= spelled.keys() <= {"low", "high", "log"}:

@@ -3,7 +3,10 @@
 A trial is alive as long as its run is owned (run/ownership.py). A trial that is marked as running but whose run has no owner was
 killed: it is marked as failed, without a note, and its settings are tried again, resuming from its last save.
 """
+import json
+import os
 import secrets
+import shutil
 import sys
 import time
 import warnings
@@ -29,6 +32,7 @@ OF_STEPS = 100  # a trial's training in percent: the step that a value is report
 LEAST_SHARE = 10  # of the training before a trial is first compared with others, in percent
 REDUCTION = 3  # one in so many trials goes on
 UNFINISHED = ("RUNNING", "WAITING")
+ENTRY = b'{"op_code":'  # the beginning of each line of a journal
 
 
 @dataclass(frozen=True)
@@ -118,13 +122,20 @@ class SearchStudy:
 
     def __init__(self, plan: SearchPlan) -> None:
         self.plan, optuna = plan, required_optuna()
-        plan.paths.experiment.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(plan.paths.experiment / "study.lock")
-        with self.lock:
-            self.study = optuna.create_study(
-                storage=_open_storage(plan.storage), study_name=plan.name, load_if_exists=True, direction="minimize",
-                pruner=pruner_of(plan),
-            )
+        folder = plan.paths.experiment
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(folder / "study.lock")
+        try:
+            with self.lock:
+                self.study = optuna.create_study(
+                    storage=_open_storage(plan.storage), study_name=plan.name, load_if_exists=True, direction="minimize",
+                    pruner=pruner_of(plan),
+                )
+        except RunStopped:
+            if is_new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     @property
     def trials(self) -> list[Any]:
@@ -295,8 +306,13 @@ def _open_storage(storage: str) -> Any:
     try:
         if "://" in storage:
             return RDBStorage(storage)
-        lock = JournalFileOpenLock if sys.platform == "win32" else JournalFileSymlinkLock  # links need rights there
-        return JournalStorage(JournalFileBackend(storage, lock(storage)))
+        # absolute, as a lock is a link to it, and that of a killed process ends after 30 seconds only if it leads to the file
+        file = str(Path(storage).absolute())
+        lock = (JournalFileOpenLock if sys.platform == "win32" else JournalFileSymlinkLock)(file)  # links need rights there
+        _mend_journal(Path(file), lock)
+        return JournalStorage(JournalFileBackend(file, lock))
+    except RunStopped:
+        raise
     except Exception as error:  # of each database's own driver
         if isinstance(error, OSError) and error.errno in DISK_FULL | UNAVAILABLE:
             raise
@@ -305,6 +321,40 @@ def _open_storage(storage: str) -> Any:
             f"The storage {_without_password(storage)} cannot be opened: {reason.rstrip('.')}. "
             "Expected: a file in a folder that exists, or a URL such as sqlite:///study.db whose database driver is installed."
         ) from None
+
+
+def _mend_journal(file: Path, lock: Any) -> None:
+    """Remove what a process wrote of its last entry before a power cut: Optuna would append the next one to the same line.
+
+    Args:
+        file: the journal, which may not exist yet.
+        lock: Optuna's lock of it.
+
+    Raises:
+        RunStopped: the file is something else, or damaged.
+    """
+    if not file.exists():
+        return
+    lock.acquire()
+    try:
+        *lines, rest = file.read_bytes().split(b"\n")
+        wrong = [number for number, line in enumerate(lines, 1) if not _is_entry(line)]
+        if wrong or not ENTRY.startswith(rest[: len(ENTRY)]):
+            raise RunStopped(
+                f"{file} is not a journal of Optuna, or damaged in line {wrong[0] if wrong else len(lines) + 1}. Restore it, or "
+                "start another study in another file: --study NAME."
+            )
+        if rest:
+            os.truncate(file, file.stat().st_size - len(rest))
+    finally:
+        lock.release()
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return line.startswith(ENTRY) and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _without_password(storage: str) -> str:

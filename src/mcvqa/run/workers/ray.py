@@ -5,6 +5,7 @@ resumes from its last resume point. All nodes must see the run folder, or share 
 the main process's node, and a request to stop is the signal that a worker on this machine would get.
 """
 import logging
+import math
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from importlib.resources import files
 from os import getpid
 from pathlib import Path
 from typing import Any
+
+from tqdm.auto import tqdm
 
 from mcvqa.base.files import write_text
 from mcvqa.base.informing import counted
@@ -32,6 +35,7 @@ from mcvqa.run.workers.ray_node import RayTasks, Reports, ask_to_stop, versions_
 NAMESPACE = "mcvqa"
 MOST_DEATHS = 5  # of a worker in one task: one that dies more often has a permanent cause
 OWNER_LEAVES = 60.0  # seconds after which Ray has ended the actors of a main process that was killed
+STARTS_WITHIN = 60.0  # seconds, after which a line says that no worker has started
 ANSWERS_WITHIN = 45.0  # seconds; Ray itself tries a host:port at which nothing listens for a quarter of an hour
 CONNECTS = """\
 import sys, ray
@@ -270,9 +274,14 @@ class RayWorkers(WorkerPool[RayWorker]):
         return RayWorker(name=f"worker {number}", actor=actor, pool=self)
 
     def listen(self) -> None:
-        """Take reports until the pool is closed."""
+        """Take reports until the pool is closed, and say if no worker starts: Ray waits for free resources silently."""
+        told_at = time.monotonic() + STARTS_WITHIN
         while not self.closed.wait(0.5):
             self.take_reports()
+            if self.workers and time.monotonic() > told_at and not any(worker.process for worker in self.workers):
+                told_at = math.inf
+                need = counted(self.slots.gpus, "GPU") if self.slots.gpus else counted(self.slots.cpus, "CPU core")
+                tqdm.write(f"  no worker has started yet: no node has {need} free (`ray status`). It is waited for.")
 
     def take_reports(self) -> None:
         """Pass on the workers' reports so far."""
