@@ -257,7 +257,8 @@ def names_read(code: str) -> set[str]:
 
 
 def with_short_docstrings(code: str) -> str:
-    """The code with the first sentence of each docstring, and none of functions and private classes: whole ones cost 150 KB."""
+    """The code with the first sentence of each docstring, and none of functions, private classes and errors: whole ones cost
+    150 KB."""
     lines = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) or not ast.get_docstring(node):
@@ -268,6 +269,8 @@ def with_short_docstrings(code: str) -> str:
         only_arguments = text.lstrip().startswith(('"""Args:', '"""Raises', '"""Attributes:'))
         if (private or only_arguments) and len(node.body) > 1:
             lines[first:last] = [REMOVED] * (last - first)
+        elif isinstance(node, ast.ClassDef) and len(node.body) == 1:  # an error, named for what it is
+            lines[first:last] = [text[: len(text) - len(text.lstrip())] + "pass", *[REMOVED] * (last - first - 1)]
         elif text.lstrip("r ").startswith('"""') and (end := re.search(r"\.(?=\s+[^a-z])|:?(?=\s+Args:)|\n\s*\n", text)):
             short = text[: end.start()] + "." * (end[0] == ".") + '"""'
             lines[first:last] = [*short.split("\n"), *[REMOVED] * (last - first)][: last - first]
