@@ -1,9 +1,5 @@
 """The gated delta rule over a tree of prompts: token by token it is what the definition says, whatever the chunks are."""
 import itertools
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,6 +11,7 @@ from mcvqa.model.fast.delta import chunk_tree, gated_delta_rule, token_parents
 from mcvqa.model.fast.delta_kernels import unit
 from mcvqa.model.fast.layout import lay_out
 from tests.model.small import IMAGE, ROWS
+from tests.model.triton_interpreter import needs_triton, run_interpreted
 
 LAYOUT = lay_out(ROWS, IMAGE)
 GROUPS, VALUES, WIDTH, VALUE_WIDTH = 2, 4, 8, 6  # heads of keys and of values, and their widths
@@ -102,13 +99,10 @@ def test_triton_s_kernels_work_on_this_gpu(dtype):
     assert delta_kernels._works_on(torch.zeros(1, device=GPU).device, dtype)
 
 
-@pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
+@needs_triton
 def test_triton_s_kernels_give_the_same_in_its_interpreter():
     program = "import torch; from tests.model.test_delta import compare_kernels; compare_kernels(torch.device('cpu'))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=300
-    )
-    assert not done.returncode, done.stderr
+    run_interpreted(program)
 
 
 def test_inverses_are_right_and_have_the_gradients_that_autograd_finds():

@@ -1,14 +1,11 @@
 """Products of rows with the matrices of their groups: all ways of computing them give the same; one that does not is not used."""
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
 
 import pytest
 import torch
 
 from mcvqa.model import grouped
 from tests.conftest import needs_gpu
+from tests.model.triton_interpreter import needs_triton, run_interpreted
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 GROUPS = [[3, 0, 66, 1], [0, 0, 5], [70], [1]]  # rows of each; tiles of Triton's kernels have 64
@@ -61,15 +58,12 @@ def test_without_grouped_mm_rows_are_multiplied_in_a_loop(monkeypatch):
     assert not grouped.one_launch_works.__wrapped__(CPU, torch.float32)
 
 
-@pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
+@needs_triton
 def test_triton_s_kernels_give_the_same_in_its_interpreter():
     program = (
         "import torch; from tests.model import test_grouped as tests; "
         "tests.compare(tests.grouped.grouped_by_triton, tests.CPU, torch.float16, 2e-3)")
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=300
-    )
-    assert not done.returncode, done.stderr
+    run_interpreted(program)
 
 
 @needs_gpu

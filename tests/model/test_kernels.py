@@ -1,10 +1,5 @@
 """Rotary positions, SwiGLU and RMSNorm's gradient: what autograd gives, and by Triton the same as by torch's functions."""
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +10,7 @@ from mcvqa.model.fast import kernels
 from mcvqa.model.fast.block import cos_and_sin
 from mcvqa.model.fast.kernels import gate_up, gate_up_backward, norm_backward, rotate
 from tests.conftest import needs_gpu
+from tests.model.triton_interpreter import needs_triton, run_interpreted
 
 GPU = torch.device("cuda")
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 7), st.sampled_from([2, 16, 80]))
@@ -109,13 +105,10 @@ def test_triton_s_kernels_give_the_same_on_this_gpu():
     compare_with_torch(GPU)
 
 
-@pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
+@needs_triton
 def test_triton_s_kernels_give_the_same_in_its_interpreter():
     program = "import torch; from tests.model.test_kernels import compare_with_torch; compare_with_torch(torch.device('cpu'))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=300
-    )
-    assert not done.returncode, done.stderr
+    run_interpreted(program)
 
 
 @needs_gpu
