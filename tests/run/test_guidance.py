@@ -107,8 +107,12 @@ def test_a_run_whose_models_may_have_seen_validation_rows_is_refused(second, set
     lines = (other / "train.csv").read_text(encoding="utf-8").splitlines()
     lines[1] = lines[1][:-1] + ("b" if lines[1][-1] != "b" else "c")
     (other / "train.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"{setting}: the run 'first' was trained on other rows, labels"):
+    with pytest.raises(ConfigError, match=rf"{setting}: the run 'first' was trained on other rows, labels.* this run\. Now they differ in data_dir\.$"):
         read(second.replace(**{setting: "first"}, data_dir=str(other)))
+    fixes = tmp_path / "fixes.csv"
+    fixes.write_text("id,now,proposed,decision\ntrain_0002,%s,,drop\n" % lines[3][-1], encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"{setting}: .* as this run\. Now they differ in fixes\.$"):
+        read(second.replace(**{setting: "first"}, fixes=str(fixes)))
 
 
 # %% a teacher
@@ -140,7 +144,8 @@ def test_weights_are_read_from_a_file_and_have_the_mean_1(second, tmp_path):
     mean = (0 + 4 + 22) / 24
     assert train["train_0001"] == pytest.approx(4 / mean) and train["train_0002"] == pytest.approx(1 / mean)
     assert all(q.weight == 1 for fold in (0, 1) for q in data.fold_rows(fold)[1])
-    (note,) = data.guidance.notes
+    strange, note = data.guidance.notes
+    assert strange == "w.csv: 1 id is not of rows that are trained on, such as 'other': not used"
     assert note.endswith("2 rows have a weight, from 0 to 3.7 where the mean is 1; 22 rows without one count as 1")
     changed = weighted(second, tmp_path / "w.csv", "id,weight", "train_0001,3")
     project = open_project(second.replace(row_weights=str(tmp_path / "w.csv")))
@@ -176,6 +181,14 @@ def test_weights_of_a_column_of_the_training_file(second, tmp_path):
     config = rewritten(second, tmp_path / "data", ["answer", "confidence"], lambda i, answer: (answer, 1 + i % 2))
     weights = {int(q.id[-4:]) % 2: q.weight for q in read(config.replace(row_weights="confidence")).fold_rows(0)[0]}
     assert weights == {0: pytest.approx(1 / 1.5), 1: pytest.approx(2 / 1.5)}
+    shutil.copy(tmp_path / "data" / "train.csv", tmp_path / "data" / "dev.csv")
+    text = (tmp_path / "data" / "dev.csv").read_text(encoding="utf-8").replace(",2\n", ",50%\n").replace(",2\r\n", ",50%\r\n")
+    (tmp_path / "data" / "dev.csv").write_text(text, encoding="utf-8")
+    both = read(config.replace(row_weights="confidence", use_dev=True))
+    weights = {(q.source, int(q.id[-4:]) % 2): q.weight for q in both.fold_rows(0)[0]}
+    mean = (1 + 2 + 1 + 0.5) / 4
+    assert weights == {("train", 0): pytest.approx(1 / mean), ("train", 1): pytest.approx(2 / mean), ("dev", 0): pytest.approx(
+        1 / mean), ("dev", 1): pytest.approx(0.5 / mean)}, "rows of dev.csv have the ids of train.csv here"
     with pytest.raises(ConfigError, match="row_weights=votes: no training row has votes"):
         read(config.replace(row_weights="votes"))
 
