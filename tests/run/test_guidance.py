@@ -107,11 +107,12 @@ def test_a_run_whose_models_may_have_seen_validation_rows_is_refused(second, set
     lines = (other / "train.csv").read_text(encoding="utf-8").splitlines()
     lines[1] = lines[1][:-1] + ("b" if lines[1][-1] != "b" else "c")
     (other / "train.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"{setting}: the run 'first' was trained on other rows, labels.* this run\. Now they differ in data_dir\.$"):
+    refused = rf"{setting}: the run 'first' was trained on other rows, labels.* this run\. Now they differ in"
+    with pytest.raises(ConfigError, match=rf"{refused} data_dir\.$"):
         read(second.replace(**{setting: "first"}, data_dir=str(other)))
     fixes = tmp_path / "fixes.csv"
-    fixes.write_text("id,now,proposed,decision\ntrain_0002,%s,,drop\n" % lines[3][-1], encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"{setting}: .* as this run\. Now they differ in fixes\.$"):
+    fixes.write_text(f"id,now,proposed,decision\ntrain_0002,{lines[3][-1]},,drop\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"{refused} fixes\.$"):
         read(second.replace(**{setting: "first"}, fixes=str(fixes)))
 
 

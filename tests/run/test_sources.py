@@ -191,7 +191,8 @@ def test_decisions_about_rows_that_are_left_out_are_refused_by_id(two_sources, t
         f"{tied[0]!r}",
     ]
     data = data_with(two_sources, tmp_path, min_votes=3, fixes=decided(
-        ("train_0", "abcd"[by_id["train_0"].answer], "", "drop"), (few[2], letters[few[2]], "", "drop"), (few[3], letters[few[3]], "", "")
+        ("train_0", "abcd"[by_id["train_0"].answer], "", "drop"),
+        (few[2], letters[few[2]], "", "drop"), (few[3], letters[few[3]], "", ""),
     ))
     assert "fixes.csv: 0 labels fixed, 1 row dropped, 0 kept; 2 rows are left out anyway" in data.notes
     assert "train_0" not in {q.id for q in data.train}

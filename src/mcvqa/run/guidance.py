@@ -46,8 +46,8 @@ def guidance_of(data: RunData, config: Config) -> Guidance:
         low, high = min(weights.values()), max(weights.values())
         rest = len(weights) - given
         notes += [
-            f"{Path(config.row_weights).name}: {counted(len(strange), 'id is', 'ids are')} not of rows that are trained on, such as "
-            f"{strange[0]!r}: not used"
+            f"{Path(config.row_weights).name}: {counted(len(strange), 'id is', 'ids are')} not of rows that are trained on, such "
+            f"as {strange[0]!r}: not used"
         ] if strange else []
         others = f"; {counted(rest, 'row without one counts', 'rows without one count')} as 1" if rest else ""
         notes.append(
@@ -167,7 +167,8 @@ def _run_of_same_folds(data: RunData, config: Config, name: str, setting: str) -
     if content != data.train_print:
         raise ConfigError(
             f"{setting}: the run {name!r} was trained on other rows, labels or photographs, so its models may have been "
-            f"trained on rows that this run validates on. Train it with {same} as this run.{_other_settings_of_rows(other, config)}"
+            f"trained on rows that this run validates on. Train it with {same} as this run."
+            f"{_other_settings_of_rows(other, config)}"
         )
     for fold in config.folds_to_train:
         for question in data.validation_rows(fold):
