@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mcvqa import run
+from mcvqa.answer.export import export_run
 from mcvqa.base.files import read_json
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.dataset import RunData, read_data, weights_key
@@ -62,10 +63,15 @@ def test_only_sure_answers_are_learned_hard_or_soft(second):
     assert all(q.targets is None for q in sure)
 
 
-def test_a_run_with_pseudo_labels_ends_with_a_submission(second, capsys):
-    config = second.replace(pseudo="first", pseudo_min=0.0, run_name="with-pseudo")
+def test_a_run_with_pseudo_labels_ends_with_a_submission(second, tmp_path, capsys):
+    config = second.replace(pseudo="first", pseudo_min=0.0, run_name="with-pseudo", final_fit=True)
     outcome = run(config)
-    assert "pseudo=first: fold 0 also trains on " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "pseudo=first: fold 0 also trains on " in said
+    assert "final model: trained on 24 labelled rows and 9 pseudo-labelled rows, so its accuracy cannot be measured" in said
+    export_run(config, tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "trained on all of them. It was also trained on test rows with a model's answers (`pseudo`)." in card
     assert outcome.metrics.overall.accuracy.n == 24 and outcome.submission.exists(), "validated with labelled rows only"
     steps = {name: read_json(Path(config.output_dir) / f"checkpoints/{name}/fold0/result.json")["steps"]
              for name in ("first", "with-pseudo")}
@@ -147,10 +153,18 @@ def test_weights_are_read_from_a_file_and_have_the_mean_1(second, tmp_path):
     assert all(q.weight == 1 for fold in (0, 1) for q in data.fold_rows(fold)[1])
     strange, note = data.guidance.notes
     assert strange == "w.csv: 1 id is not of rows that are trained on, such as 'other': not used"
-    assert note.endswith("2 rows have a weight, from 0 to 3.7 where the mean is 1; 22 rows without one count as 1")
+    assert note.endswith("2 rows have a weight, from 0 to 3.7 where the mean is 1; 22 rows without one count as 1; 1 row is not "
+                         "trained on: the weight is 0")
     changed = weighted(second, tmp_path / "w.csv", "id,weight", "train_0001,3")
     project = open_project(second.replace(row_weights=str(tmp_path / "w.csv")))
     assert weights_key(project, data, 0) != weights_key(project, changed, 0), "other weights are another training"
+
+
+def test_a_fold_whose_rows_all_have_weight_0_is_refused(second, tmp_path):
+    plain = read(second)
+    lines = [f"{q.id},{int(fold == 0)}" for q, fold in zip(plain.train, plain.folds, strict=True)]
+    with pytest.raises(ConfigError, match=r"row_weights=.*w\.csv: fold 0 has no rows to train on, as all .* weight 0"):
+        weighted(second, tmp_path / "w.csv", "id,weight", *lines)
 
 
 @pytest.mark.parametrize(("lines", "message"), [

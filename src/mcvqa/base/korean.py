@@ -671,6 +671,9 @@ KOREAN = {
     "final_fit=true: the final model of the run {} is not trained and scored with these settings: mcvqa run finishes it.":
         "final_fit=true: 실행 {}의 최종 모델을 이 설정으로 학습하고 채점하지 않았습니다. mcvqa run으로 끝내세요.",
     "left out: the final model, which is not finished": "생략: 끝나지 않은 최종 모델",
+    "{} and {} pseudo-labelled rows": "{}과 모델이 답한 테스트 {}행", "{} and {} pseudo-labelled row": "{}과 모델이 답한 테스트 {}행",
+    "row_weights={}: {} has no rows to train on, as all of its rows have weight 0. Give more rows a weight above 0.":
+        "row_weights={}: {}에서 학습할 행의 가중치가 모두 0입니다. 더 많은 행에 0보다 큰 가중치를 주세요.",
     "final model: trained on {}, so its accuracy cannot be measured; see that of the folds":
         "최종 모델: {}을 모두 학습해 정확도를 잴 수 없습니다. 폴드의 정확도를 보세요",
     "no final model: fold {}, which determines how long to train it, is not trained": "최종 모델 없음: 학습할 길이를 정하는 폴드 {}을 학습하지 않았습니다",
@@ -764,7 +767,8 @@ KOREAN = {
     "the original labels: {}": "원래 라벨로: {}", "rows whose label was not changed: {}": "라벨을 바꾸지 않은 행에서: {}",
     # %% weights of rows, pseudo labels
     "row_weights={}: {} a weight, from {} to {} where the mean is 1{}": "row_weights={}: {}에 가중치가 있습니다. 평균을 1로 하면 {}부터 {}까지{}",
-    "; {} as 1": ". {}은 1로 칩니다",
+    "; {} as 1": ". {}은 1로 칩니다", "; {} not trained on: the weight is 0": ". 가중치가 0인 {}은 학습하지 않습니다",
+    "; {} as 1; {} not trained on: the weight is 0": ". {}은 1로 칩니다. 가중치가 0인 {}은 학습하지 않습니다",
     "{} row without one counts": "가중치가 없는 {}행", "{} rows without one count": "가중치가 없는 {}행",
     "teacher={}: {} of {} also learn from its out-of-fold probabilities. These come from models that were trained on the fold that is validated on here, so this run's accuracies are probably slightly too high":
         "teacher={0}: {2} 중 {1}이 그 OOF 확률도 학습합니다. 그 확률을 낸 모델은 검증 폴드를 학습했으므로 이 실행의 정확도는 실제보다 조금 높을 수 있습니다",

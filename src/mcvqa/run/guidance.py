@@ -50,13 +50,22 @@ def guidance_of(data: RunData, config: Config) -> Guidance:
             f"as {strange[0]!r}: not used"
         ] if strange else []
         others = f"; {counted(rest, 'row without one counts', 'rows without one count')} as 1" if rest else ""
+        if zeros := sum(not weight for weight in weights.values()):
+            others += f"; {counted(zeros, 'row is', 'rows are')} not trained on: the weight is 0"
         notes.append(
             f"row_weights={config.row_weights}: {counted(given, 'row has', 'rows have')} a weight, from {low:.2g} to {high:.2g} "
             f"where the mean is 1{others}"
         )
     targets, said = _taught(data, config) if config.teacher else ({}, [])
     pseudo, more = _pseudo_labelled(data, config) if config.pseudo else ({}, [])
-    return Guidance(weights, targets, pseudo, (*notes, *said, *more))
+    guidance = Guidance(weights, targets, pseudo, (*notes, *said, *more))
+    for fold in config.folds_to_train if weights else ():
+        if not guidance.guided(data.learned_rows(fold), fold):
+            raise ConfigError(
+                f"row_weights={config.row_weights}: {fold_title(fold)} has no rows to train on, as all of its rows have weight "
+                "0. Give more rows a weight above 0."
+            )
+    return guidance
 
 
 # %% weights
