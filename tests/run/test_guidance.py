@@ -167,6 +167,15 @@ def test_a_fold_whose_rows_all_have_weight_0_is_refused(second, tmp_path):
         weighted(second, tmp_path / "w.csv", "id,weight", *lines)
 
 
+def test_a_row_of_weight_0_is_not_said_to_be_learned(second, tmp_path):
+    data = weighted(second, tmp_path / "w.csv", "id,weight", "train_0000,0", "train_0001,0")
+    config = second.replace(row_weights=str(tmp_path / "w.csv"), run_name="weighted", evidence="full")
+    run(config)
+    with open(Path(config.output_dir) / "experiments/weighted/evidence.csv", encoding="utf-8-sig", newline="") as handle:
+        learned = {row["id"] for row in csv.DictReader(handle) if row["learned_of_truth"]}
+    assert learned == {q.id for q in data.train} - {"train_0000", "train_0001"}
+
+
 @pytest.mark.parametrize(("lines", "message"), [
     (("id,weight", "train_0001,much"), r"w\.csv, row 1 \(id 'train_0001'\), column weight: 'much' is not a number"),
     (("id,weight", "train_0000,1", "train_0001"), r"row 2 \(id 'train_0001'\), column weight: '' is not a number"),
