@@ -68,6 +68,8 @@ def test_a_run_with_pseudo_labels_ends_with_a_submission(second, tmp_path, capsy
     outcome = run(config)
     said = capsys.readouterr().out
     assert "pseudo=first: fold 0 also trains on " in said
+    page = (Path(config.output_dir) / "experiments/with-pseudo/REPORT.md").read_text(encoding="utf-8")
+    assert all(note in page for note in read(config).guidance.notes), "and what they mean for the accuracy"
     assert "final model: trained on 24 labelled rows and 9 pseudo-labelled rows, so its accuracy cannot be measured" in said
     export_run(config, tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")

@@ -766,6 +766,7 @@ KOREAN = {
     "labels fixed: {}. Out-of-fold accuracy on": "수정한 라벨: {}개. OOF 정확도:", "fixed labels: {}": "수정한 라벨로: {}",
     "the original labels: {}": "원래 라벨로: {}", "rows whose label was not changed: {}": "라벨을 바꾸지 않은 행에서: {}",
     # %% weights of rows, pseudo labels
+    "besides the rows' own answers, models have learned from": "행의 정답 말고도 학습에 쓴 것",
     "row_weights={}: {} a weight, from {} to {} where the mean is 1{}": "row_weights={}: {}에 가중치가 있습니다. 평균을 1로 하면 {}부터 {}까지{}",
     "; {} as 1": ". {}은 1로 칩니다", "; {} not trained on: the weight is 0": ". 가중치가 0인 {}은 학습하지 않습니다",
     "; {} as 1; {} not trained on: the weight is 0": ". {}은 1로 칩니다. 가중치가 0인 {}은 학습하지 않습니다",
