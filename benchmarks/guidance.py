@@ -191,7 +191,7 @@ def accuracies(config: Config, title: str) -> list[float]:
 
 def prepare(config: Config, title: str, plain: Config) -> None:
     """Write the file that the settings name, if they name one, from the run without guidance."""
-    if config.row_weights:
+    if config.row_weights.endswith(".csv"):
         write_weights(config, plain.run)
     if config.fixes:
         write_decisions(config, title, plain)

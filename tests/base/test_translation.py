@@ -129,6 +129,16 @@ def test_a_translation_has_all_values_of_its_template(english):
     ("| + EMA           | 0.745 | 0.679 to 0.801 | +0.000 [-0.055, +0.055] |",
      "| + EMA           | 0.745 | 0.679 ~ 0.801 | +0.000 [-0.055, +0.055] |"),
     ("| zero-shot       | 0.645 | 0.569 to 0.714 |     |", "| 학습 전         | 0.645 | 0.569 ~ 0.714 |     |"),
+    ("error: pseudo: the folds of the run 'a' are unknown (KeyError): run it again.",
+     "오류: pseudo: 실행 'a'의 폴드를 알 수 없습니다(KeyError). 다시 실행하세요."),
+    ("\nerror: pseudo: row 'x' is in fold 1 here but in fold 2 of the run 'a', whose models may therefore have been trained on "
+     "rows that this run validates on. Give both runs the same data, seed, n_folds, use_kfold and validate_on.",
+     "\n오류: pseudo: 'x'행은 여기서 폴드 1, 실행 'a'에서 폴드 2에 있어, 그 모델이 이 실행의 검증 행을 학습했을 수 있습니다. "
+     "두 실행을 같은 데이터, seed, n_folds, use_kfold, validate_on으로 학습하세요."),
+    ("a.csv does not match the data; nothing was applied:\n  2 decided rows are left out by min_votes=3 (delete these decisions, "
+     "or lower min_votes): 'x', 'y'\n  row 3 (id 'z'): no labelled row has this id",
+     "a.csv가 데이터와 맞지 않아 아무것도 적용하지 않았습니다:\n  결정한 2행은 min_votes=3에 걸려 빠졌습니다(이 결정들을 "
+     "지우거나 min_votes를 낮추세요): 'x', 'y'\n  3행(id 'z'): 이 id의 정답 있는 행이 없습니다"),
     ("\nerror: start_from=x: there is no such folder.", "\n오류: start_from=x: 그런 폴더가 없습니다."),
     ("error: num_epochs=5000 is out of range: 0 to 1000. Meaning: passes over the training rows.",
      "오류: num_epochs=5000은 범위를 벗어났습니다: 0부터 1000까지. 설명: 학습 행을 반복해서 읽는 횟수(에폭)."),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mcvqa import run
+from mcvqa.answer.export import export_run
 from mcvqa.base.files import read_json
 from mcvqa.config import Config, ConfigError
 from mcvqa.run.dataset import RunData, read_data, weights_key
@@ -62,10 +63,17 @@ def test_only_sure_answers_are_learned_hard_or_soft(second):
     assert all(q.targets is None for q in sure)
 
 
-def test_a_run_with_pseudo_labels_ends_with_a_submission(second, capsys):
-    config = second.replace(pseudo="first", pseudo_min=0.0, run_name="with-pseudo")
+def test_a_run_with_pseudo_labels_ends_with_a_submission(second, tmp_path, capsys):
+    config = second.replace(pseudo="first", pseudo_min=0.0, run_name="with-pseudo", final_fit=True)
     outcome = run(config)
-    assert "pseudo=first: fold 0 also trains on " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "pseudo=first: fold 0 also trains on " in said
+    page = (Path(config.output_dir) / "experiments/with-pseudo/REPORT.md").read_text(encoding="utf-8")
+    assert all(note in page for note in read(config).guidance.notes), "and what they mean for the accuracy"
+    assert "final model: trained on 24 labelled rows and 9 pseudo-labelled rows, so its accuracy cannot be measured" in said
+    export_run(config, tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "trained on all of them. It was also trained on test rows with a model's answers (`pseudo`)." in card
     assert outcome.metrics.overall.accuracy.n == 24 and outcome.submission.exists(), "validated with labelled rows only"
     steps = {name: read_json(Path(config.output_dir) / f"checkpoints/{name}/fold0/result.json")["steps"]
              for name in ("first", "with-pseudo")}
@@ -107,8 +115,13 @@ def test_a_run_whose_models_may_have_seen_validation_rows_is_refused(second, set
     lines = (other / "train.csv").read_text(encoding="utf-8").splitlines()
     lines[1] = lines[1][:-1] + ("b" if lines[1][-1] != "b" else "c")
     (other / "train.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"{setting}: the run 'first' was trained on other rows, labels"):
+    refused = rf"{setting}: the run 'first' was trained on other rows, labels.* this run\. Now they differ in"
+    with pytest.raises(ConfigError, match=rf"{refused} data_dir\.$"):
         read(second.replace(**{setting: "first"}, data_dir=str(other)))
+    fixes = tmp_path / "fixes.csv"
+    fixes.write_text(f"id,now,proposed,decision\ntrain_0002,{lines[3][-1]},,drop\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"{refused} fixes\.$"):
+        read(second.replace(**{setting: "first"}, fixes=str(fixes)))
 
 
 # %% a teacher
@@ -140,11 +153,29 @@ def test_weights_are_read_from_a_file_and_have_the_mean_1(second, tmp_path):
     mean = (0 + 4 + 22) / 24
     assert train["train_0001"] == pytest.approx(4 / mean) and train["train_0002"] == pytest.approx(1 / mean)
     assert all(q.weight == 1 for fold in (0, 1) for q in data.fold_rows(fold)[1])
-    (note,) = data.guidance.notes
-    assert note.endswith("2 rows have a weight, from 0 to 3.7 where the mean is 1; 22 rows without one count as 1")
+    strange, note = data.guidance.notes
+    assert strange == "w.csv: 1 id is not of rows that are trained on, such as 'other': not used"
+    assert note.endswith("2 rows have a weight, from 0 to 3.7 where the mean is 1; 22 rows without one count as 1; 1 row is not "
+                         "trained on: the weight is 0")
     changed = weighted(second, tmp_path / "w.csv", "id,weight", "train_0001,3")
     project = open_project(second.replace(row_weights=str(tmp_path / "w.csv")))
     assert weights_key(project, data, 0) != weights_key(project, changed, 0), "other weights are another training"
+
+
+def test_a_fold_whose_rows_all_have_weight_0_is_refused(second, tmp_path):
+    plain = read(second)
+    lines = [f"{q.id},{int(fold == 0)}" for q, fold in zip(plain.train, plain.folds, strict=True)]
+    with pytest.raises(ConfigError, match=r"row_weights=.*w\.csv: fold 0 has no rows to train on, as all .* weight 0"):
+        weighted(second, tmp_path / "w.csv", "id,weight", *lines)
+
+
+def test_a_row_of_weight_0_is_not_said_to_be_learned(second, tmp_path):
+    data = weighted(second, tmp_path / "w.csv", "id,weight", "train_0000,0", "train_0001,0")
+    config = second.replace(row_weights=str(tmp_path / "w.csv"), run_name="weighted", evidence="full")
+    run(config)
+    with open(Path(config.output_dir) / "experiments/weighted/evidence.csv", encoding="utf-8-sig", newline="") as handle:
+        learned = {row["id"] for row in csv.DictReader(handle) if row["learned_of_truth"]}
+    assert learned == {q.id for q in data.train} - {"train_0000", "train_0001"}
 
 
 @pytest.mark.parametrize(("lines", "message"), [
@@ -176,6 +207,14 @@ def test_weights_of_a_column_of_the_training_file(second, tmp_path):
     config = rewritten(second, tmp_path / "data", ["answer", "confidence"], lambda i, answer: (answer, 1 + i % 2))
     weights = {int(q.id[-4:]) % 2: q.weight for q in read(config.replace(row_weights="confidence")).fold_rows(0)[0]}
     assert weights == {0: pytest.approx(1 / 1.5), 1: pytest.approx(2 / 1.5)}
+    shutil.copy(tmp_path / "data" / "train.csv", tmp_path / "data" / "dev.csv")
+    text = (tmp_path / "data" / "dev.csv").read_text(encoding="utf-8").replace(",2\n", ",50%\n").replace(",2\r\n", ",50%\r\n")
+    (tmp_path / "data" / "dev.csv").write_text(text, encoding="utf-8")
+    both = read(config.replace(row_weights="confidence", use_dev=True))
+    weights = {(q.source, int(q.id[-4:]) % 2): q.weight for q in both.fold_rows(0)[0]}
+    mean = (1 + 2 + 1 + 0.5) / 4
+    assert weights == {("train", 0): pytest.approx(1 / mean), ("train", 1): pytest.approx(2 / mean), ("dev", 0): pytest.approx(
+        1 / mean), ("dev", 1): pytest.approx(0.5 / mean)}, "rows of dev.csv have the ids of train.csv here"
     with pytest.raises(ConfigError, match="row_weights=votes: no training row has votes"):
         read(config.replace(row_weights="votes"))
 

@@ -135,6 +135,69 @@ def test_votes_that_leave_no_row_and_votes_that_are_not_there_are_said(two_sourc
     assert not any("no effect" in note for note in data_with(two_sources, tmp_path, min_votes=2).notes)
 
 
+def with_voters(dataset: Path, folder: Path, of_row) -> Path:
+    """The data with columns after the answer of train.csv. Args: of_row: votes by number of the row and its answer."""
+    shutil.copytree(dataset, folder)
+    with open(dataset / "train.csv", encoding="utf-8", newline="") as handle:
+        header, *rows = list(csv.reader(handle))
+    write_rows(folder / "train.csv", (*header, *VOTES[:3]), [(*row, *of_row(i, row[-1])) for i, row in enumerate(rows)])
+    return folder
+
+
+def test_beside_an_answer_only_votes_for_it_count(dataset, tmp_path):
+    """An answer that is given decides, whatever most annotators said."""
+    def votes(i: int, answer: str) -> tuple[str, ...]:
+        other = "a" if answer != "a" else "b"
+        return (other, other, other if i == 1 else answer) if i < 2 else (answer,) * 3
+
+    voted = with_voters(dataset, tmp_path / "data", votes)
+    few = data_with(voted, tmp_path, min_votes=2)
+    assert "train.csv: 2 rows are left out: fewer than min_votes=2 votes" in few.notes
+    assert {q.id for q in data_with(voted, tmp_path).train} - {q.id for q in few.train} == {"train_0000", "train_0001"}
+    data = data_with(voted, tmp_path, row_weights="votes")
+    weights = {q.id: q.weight for fold in (0, 1) for q in data.fold_rows(fold)[0]}
+    mean = (1 / 3 + 0 + 22) / 24
+    assert weights["train_0000"] == pytest.approx(1 / 3 / mean) and weights["train_0002"] == pytest.approx(1 / mean)
+    assert "train_0001" not in weights, "nobody voted for its answer"
+
+
+def test_an_id_of_several_rows_means_the_same_row_whatever_is_left_out(dataset, tmp_path):
+    voted = with_voters(dataset, tmp_path / "data", lambda i, answer: (answer, answer, answer if i else ""))
+    text = (voted / "train.csv").read_text(encoding="utf-8").replace("train_0001,", "train_0000,", 1)
+    (voted / "train.csv").write_text(text, encoding="utf-8")
+    plain, few = data_with(voted, tmp_path), data_with(voted, tmp_path, min_votes=3)
+    assert [q.id for q in plain.train[:2]] == ["train_0000", "train_0000#2"]
+    assert few.train[0] == plain.train[1]
+
+
+def test_decisions_about_rows_that_are_left_out_are_refused_by_id(two_sources, tmp_path):
+    def decided(*rows: tuple[str, str, str, str]) -> str:
+        write_rows(tmp_path / "fixes.csv", ("id", "now", "proposed", "decision"), list(rows))
+        return str(tmp_path / "fixes.csv")
+
+    by_id = {q.id: q for q in data_with(two_sources, tmp_path).train}
+    few = [name for name, q in by_id.items() if q.votes and max(q.votes) == 2]
+    tied = [q.id for q in data_with(two_sources, tmp_path, soft_votes=True).train if q.answer is None]
+    letters = {name: "abcd"[by_id[name].answer] for name in few}
+    fixes = decided(
+        (few[0], letters[few[0]], "b" if letters[few[0]] == "a" else "a", "fix"), (few[1], letters[few[1]], "", "keep"),
+        (few[2], letters[few[2]], "", "drop"), (few[3], letters[few[3]], "", ""), (tied[0], "", "a", "fix"),
+    )
+    with pytest.raises(DataError) as error:
+        data_with(two_sources, tmp_path, fixes=fixes, min_votes=3)
+    assert str(error.value).split("applied:\n  ")[1].splitlines() == [
+        f"2 decided rows are left out by min_votes=3 (delete these decisions, or lower min_votes): {few[0]!r}, {few[1]!r}",
+        "  1 decided row is left out because the votes are tied (delete these decisions, or set soft_votes=true): "
+        f"{tied[0]!r}",
+    ]
+    data = data_with(two_sources, tmp_path, min_votes=3, fixes=decided(
+        ("train_0", "abcd"[by_id["train_0"].answer], "", "drop"),
+        (few[2], letters[few[2]], "", "drop"), (few[3], letters[few[3]], "", ""),
+    ))
+    assert "fixes.csv: 0 labels fixed, 1 row dropped, 0 kept; 2 rows are left out anyway" in data.notes
+    assert "train_0" not in {q.id for q in data.train}
+
+
 def test_decisions_that_drop_every_row_are_named(dataset, tmp_path):
     with open(dataset / "train.csv", encoding="utf-8", newline="") as handle:
         rows = [f"{row['id']},{row['answer']},,drop" for row in csv.DictReader(handle)]

@@ -78,11 +78,12 @@ def _data_line(trained: TrainedRun) -> str:
     facts = _facts_in(trained.project.paths.experiment / "data.json")
     if "training_rows" not in facts:
         return "Not recorded."
+    more = " It was also trained on test rows with a model's answers (`pseudo`)." if trained.project.config.pseudo else ""
     if trained.folds[0] == FINAL:
-        return f"{facts['training_rows']:,} labelled rows; the model was trained on all of them."
+        return f"{facts['training_rows']:,} labelled rows; the model was trained on all of them.{more}"
     folds = trained.project.config.folds_to_train
     split = f"all but fold {trained.folds[0]} of {len(folds)} folds" if len(folds) > 1 else "all but the validation rows"
-    return f"{facts['training_rows']:,} labelled rows; the model was trained on {split}."
+    return f"{facts['training_rows']:,} labelled rows; the model was trained on {split}.{more}"
 
 
 def _accuracy_of_folds(accuracy: dict[str, Any] | None) -> list[str]:

@@ -406,7 +406,10 @@ KOREAN = {
     "row_weights=votes: no training row has votes. Omit it, or name a file with id and weight.":
         "row_weights=votes: 표(votes)가 있는 학습 행이 없습니다. 빼거나, id와 weight가 든 파일을 적으세요.",
     "{}={} names this run itself. Choose another run_name for this run.": "{}={}은 이 실행 자신을 가리킵니다. 이 실행의 run_name을 바꾸세요.",
-    "{}: the run {} was trained on other rows, labels or photographs, so its models may have been trained on rows that this run validates on. Train it with {} as this run.": "{}: 실행 {}은 다른 행, 정답, 사진으로 학습해서 이 실행이 검증에 쓰는 행을 학습했을 수 있습니다. 이 실행과 {}로 학습하세요.",
+    "{}: the run {} was trained on other rows, labels or photographs, so its models may have been trained on rows that this run validates on. Train it with {} as this run.{}": "{}: 실행 {}은 다른 행, 정답, 사진으로 학습해서 이 실행이 검증에 쓰는 행을 학습했을 수 있습니다. 이 실행과 {}로 학습하세요.{}",
+    "Now they differ in {}.": "지금은 {}이 서로 다릅니다.",
+    "{}: {} not of rows that are trained on, such as {}: not used": "{}: {}는 학습하는 행의 것이 아니라 쓰지 않습니다. 예: {}",
+    "{} id is": "id {}개", "{} ids are": "id {}개",
     "{}: {} is not a number of at least 0.": "{}: {}은 0 이상의 수가 아닙니다.", "{}: {}, but an earlier row with this id has {}.":
         "{}: {}인데 같은 id의 앞 행은 {}입니다.",
     "{}: the folds of the run {} are unknown ({}): run it again.": "{}: 실행 {}의 폴드를 알 수 없습니다({}). 다시 실행하세요.",
@@ -669,6 +672,9 @@ KOREAN = {
     "final_fit=true: the final model of the run {} is not trained and scored with these settings: mcvqa run finishes it.":
         "final_fit=true: 실행 {}의 최종 모델을 이 설정으로 학습하고 채점하지 않았습니다. mcvqa run으로 끝내세요.",
     "left out: the final model, which is not finished": "생략: 끝나지 않은 최종 모델",
+    "{} and {} pseudo-labelled rows": "{}과 모델이 답한 테스트 {}행", "{} and {} pseudo-labelled row": "{}과 모델이 답한 테스트 {}행",
+    "row_weights={}: {} has no rows to train on, as all of its rows have weight 0. Give more rows a weight above 0.":
+        "row_weights={}: {}에서 학습할 행의 가중치가 모두 0입니다. 더 많은 행에 0보다 큰 가중치를 주세요.",
     "final model: trained on {}, so its accuracy cannot be measured; see that of the folds":
         "최종 모델: {}을 모두 학습해 정확도를 잴 수 없습니다. 폴드의 정확도를 보세요",
     "no final model: fold {}, which determines how long to train it, is not trained": "최종 모델 없음: 학습할 길이를 정하는 폴드 {}을 학습하지 않았습니다",
@@ -745,17 +751,26 @@ KOREAN = {
     **UNREADABLE, **{f"{{}}: {reason}": f"{{}}: {korean}" for reason, korean in UNREADABLE.items()},
     # %% decided labels
     "no labelled row has this id{}": "이 id의 정답 있는 행이 없습니다{}",
+    "{} left out by min_votes={} (delete these decisions, or lower min_votes): {}": "{}은 min_votes={}에 걸려 빠졌습니다(이 결정들을 지우거나 min_votes를 낮추세요): {}",
+    "{} left out because the votes are tied (delete these decisions, or set soft_votes=true): {}":
+        "{}은 표가 동점이라 빠졌습니다(이 결정들을 지우거나 soft_votes=true로 하세요): {}",
+    "{} decided row is": "결정한 {}행", "{} decided rows are": "결정한 {}행",
     "its label is {}, not {}: the file was made from other data, or 'now' was edited": "라벨이 {1}이 아니라 {0}입니다. 다른 데이터로 만든 파일이거나 'now'를 고쳤습니다",
     "the decision {} is neither empty nor one of {}": "결정 {}을 알 수 없습니다. {} 가운데 하나를 적거나 비워 두세요", "row {} (id {}): {}": "{}행(id {}): {}",
     "'proposed' is {}; the row has the choices {}": "'proposed'가 {}인데 그 행의 보기는 {}입니다",
     "'proposed' is the label that the row already has, {}: write keep, or another letter": "'proposed'가 지금 라벨 {}과 같습니다. keep이나 다른 글자를 적으세요",
     "{}: {} fixed, {} dropped, {} kept; {} undecided and unchanged": "{}: {} 수정, {} 제외, {}개 유지; {}은 결정하지 않아 그대로 둡니다",
     "{}: {} fixed, {} dropped, {} kept": "{}: {} 수정, {} 제외, {}개 유지",
+    "{}: {} fixed, {} dropped, {} kept; {} left out anyway": "{}: {} 수정, {} 제외, {}개 유지; {}은 어차피 빠진 행입니다",
+    "{}: {} fixed, {} dropped, {} kept; {} undecided and unchanged; {} left out anyway":
+        "{}: {} 수정, {} 제외, {}개 유지; {}은 결정하지 않아 그대로 두고, {}은 어차피 빠진 행입니다",
     "labels fixed: {}. Out-of-fold accuracy on": "수정한 라벨: {}개. OOF 정확도:", "fixed labels: {}": "수정한 라벨로: {}",
     "the original labels: {}": "원래 라벨로: {}", "rows whose label was not changed: {}": "라벨을 바꾸지 않은 행에서: {}",
     # %% weights of rows, pseudo labels
+    "besides the rows' own answers, models have learned from": "행의 정답 말고도 학습에 쓴 것",
     "row_weights={}: {} a weight, from {} to {} where the mean is 1{}": "row_weights={}: {}에 가중치가 있습니다. 평균을 1로 하면 {}부터 {}까지{}",
-    "; {} as 1": ". {}은 1로 칩니다",
+    "; {} as 1": ". {}은 1로 칩니다", "; {} not trained on: the weight is 0": ". 가중치가 0인 {}은 학습하지 않습니다",
+    "; {} as 1; {} not trained on: the weight is 0": ". {}은 1로 칩니다. 가중치가 0인 {}은 학습하지 않습니다",
     "{} row without one counts": "가중치가 없는 {}행", "{} rows without one count": "가중치가 없는 {}행",
     "teacher={}: {} of {} also learn from its out-of-fold probabilities. These come from models that were trained on the fold that is validated on here, so this run's accuracies are probably slightly too high":
         "teacher={0}: {2} 중 {1}이 그 OOF 확률도 학습합니다. 그 확률을 낸 모델은 검증 폴드를 학습했으므로 이 실행의 정확도는 실제보다 조금 높을 수 있습니다",

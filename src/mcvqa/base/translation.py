@@ -22,6 +22,7 @@ CONSOLE_LANGUAGES = ("en", "ko")
 BAR = re.compile(r"(\r?)([^|%]+?)(: +\d+%\|.*)", re.DOTALL)  # of tqdm: "fold 0 epoch 1:  40%|####"
 DEEPEST = 5  # texts inside of texts
 LONG = 25  # fewest fixed letters of a template that may begin with any text, which "{} rows" must not
+PARTICULAR = 50  # fewest fixed letters of a template that may come before those that begin with text, whatever it begins with
 COLUMN = re.compile("( {2,})")
 PARTICLE = re.compile(r"\{(\d*)\}(?:(이|가|을|를|은|는|과|와|으로|로)(?=[ .,)]|$))?")
 PAIRS = {"이": "이가", "가": "이가", "을": "을를", "를": "을를", "은": "은는", "는": "은는", "과": "과와", "와": "과와"}
@@ -39,8 +40,10 @@ class Translator:
     def __init__(self, catalogue: Mapping[str, str]) -> None:
         self.whole = {english: other for english, other in catalogue.items() if "{}" not in english}
         templates = [(english.split("{}"), other) for english, other in catalogue.items() if "{}" in english]
-        # the most particular first; before any that begin with a value, as such a value could hold the beginning of another text
-        self.templates = sorted(templates, key=lambda entry: (not entry[0][0], -sum(map(len, entry[0]))))
+        # the most particular first; before any short ones that begin with a value, which could hold the beginning of another text
+        sizes = [sum(map(len, pieces)) for pieces, _ in templates]
+        ranked = sorted(zip(templates, sizes, strict=True), key=lambda one: (not one[0][0][0] and one[1] < PARTICULAR, -one[1]))
+        self.templates = [template for template, _ in ranked]
 
     def console(self, text: str) -> str:
         """Translate output: a message as a whole, else line by line; in a progress bar, its title."""

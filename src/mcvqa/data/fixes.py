@@ -4,14 +4,17 @@ Only a person's decisions are applied: a row whose decision is empty does not ch
 """
 import csv
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcvqa.base.files import as_spreadsheet_cell, atomic_path, from_spreadsheet_cell
 from mcvqa.base.informing import counted
+from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
-from mcvqa.data.questions import Question
+from mcvqa.data.labelled import answered_rows
+from mcvqa.data.questions import Question, Table
 from mcvqa.data.table import Cells, DataError, read_cells
 
 DECISIONS = KEEP, FIX, DROP = ("keep", "fix", "drop")
@@ -133,12 +136,13 @@ def _columns_of(table: Cells) -> dict[str, int]:
 
 
 # %% apply
-def with_fixes(questions: Sequence[Question], path: Path) -> Fixed:
+def with_fixes(questions: Sequence[Question], path: Path, left_out: Mapping[str, str] | None = None) -> Fixed:
     """Apply the decisions of a file to labelled rows.
 
     Args:
         questions: all labelled rows.
         path: the file.
+        left_out: see `rows_left_out`. Of these rows, undecided ones and those to drop need nothing; others are mistakes.
 
     Returns:
         The rows and the changes. A relabelled row loses its votes: the decision replaces them.
@@ -147,9 +151,11 @@ def with_fixes(questions: Sequence[Question], path: Path) -> Fixed:
         DataError: rows of the file cannot be applied: an unknown id, another label, an unknown word or letter; the message names
             each.
     """
-    decisions, by_id = read_decisions(path), {q.id: q for q in questions}
+    by_id, left_out = {q.id: q for q in questions}, left_out or {}
+    every = read_decisions(path)
+    decisions = [one for one in every if one.id not in left_out]
     seen: dict[str, int] = {}
-    mistakes = []
+    mistakes = _decided_in_vain(every, left_out)
     for one in decisions:
         mistake = _mistake_in(one, by_id, seen)
         seen.setdefault(one.id, one.row)
@@ -158,7 +164,35 @@ def with_fixes(questions: Sequence[Question], path: Path) -> Fixed:
         more = f"\n  and {len(mistakes) - SHOWN_MISTAKES} more" if len(mistakes) > SHOWN_MISTAKES else ""
         shown = "\n  ".join(mistakes[:SHOWN_MISTAKES])
         raise DataError(f"{path} does not match the data; nothing was applied:\n  {shown}{more}")
-    return _applied(questions, decisions, path)
+    return _applied(questions, decisions, path, len(every) - len(decisions))
+
+
+def rows_left_out(questions: Sequence[Question], tables: Sequence[Table], config: Config) -> dict[str, str]:
+    """Map ids of rows with an answer or votes that the settings leave out to the reason, and how to have them.
+
+    Args:
+        questions: the rows that are not left out.
+        tables: tables of train.csv and, if it is used, dev.csv.
+        config: all settings.
+    """
+    kept = {q.id for q in questions}
+    every, _ = answered_rows(tables, config.replace(min_votes=0, soft_votes=True))
+    few = f"left out by min_votes={config.min_votes} (delete these decisions, or lower min_votes)"
+    tied = "left out because the votes are tied (delete these decisions, or set soft_votes=true)"
+    return {q.id: tied if q.answer is None and not config.soft_votes else few for q in every if q.id not in kept}
+
+
+def _decided_in_vain(decisions: Sequence[Decision], left_out: Mapping[str, str]) -> list[str]:
+    """List the decisions to fix or keep rows that are left out, one line a reason."""
+    ids = defaultdict(list)
+    for one in decisions:
+        if one.id in left_out and one.word not in ("", DROP):
+            ids[left_out[one.id]].append(repr(one.id))
+    return [
+        f"{counted(len(some), 'decided row is', 'decided rows are')} {why}: {', '.join(some[:SHOWN_MISTAKES])}"
+        + (f" and {len(some) - SHOWN_MISTAKES} more" if len(some) > SHOWN_MISTAKES else "")
+        for why, some in ids.items()
+    ]
 
 
 def _mistake_in(one: Decision, by_id: dict[str, Question], seen: dict[str, int]) -> str:
@@ -187,19 +221,20 @@ def _id_a_spreadsheet_changed(written: str, by_id: dict[str, Question]) -> str:
     return f"; a spreadsheet seems to have cut the zeros of {same[0]!r} (import the column as text)" if same else ""
 
 
-def _applied(questions: Sequence[Question], decisions: Sequence[Decision], path: Path) -> Fixed:
+def _applied(questions: Sequence[Question], decisions: Sequence[Decision], path: Path, ignored: int) -> Fixed:
     by_id = {q.id: q for q in questions}
     fixed = {one.id: LETTERS.index(one.proposed) for one in decisions if one.word == FIX}
     dropped = tuple(one.id for one in decisions if one.word == DROP)
     left = [q for q in questions if q.id not in dropped]
     new = tuple(replace(q, answer=fixed[q.id], votes=None) if q.id in fixed else q for q in left)
     before = {name: answer for name in fixed if (answer := by_id[name].answer) is not None}
-    return Fixed(new, before, dropped, _notes_on_decisions(decisions, path))
+    return Fixed(new, before, dropped, _notes_on_decisions(decisions, path, ignored))
 
 
-def _notes_on_decisions(decisions: Sequence[Decision], path: Path) -> tuple[str, ...]:
+def _notes_on_decisions(decisions: Sequence[Decision], path: Path, ignored: int) -> tuple[str, ...]:
     count = {word: sum(one.word == word for one in decisions) for word in ("", *DECISIONS)}
     undecided = f"; {counted(count[''], 'row is', 'rows are')} undecided and unchanged" if count[""] else ""
+    undecided += f"; {counted(ignored, 'row is', 'rows are')} left out anyway" if ignored else ""
     labels, rows = counted(count[FIX], "label"), counted(count[DROP], "row")
     return (
         f"{path.name}: {labels} fixed, {rows} dropped, {count[KEEP]:,} kept{undecided}",

@@ -11,7 +11,7 @@ from mcvqa.data.answers import STYLE_WORDS, AnswersRead
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.questions import TIED, Question, Table
 
-SOURCES = ("train", "dev")  # of the labelled tables, in their order
+SOURCES = ("train", "dev")
 
 
 # %% learned from
@@ -19,7 +19,8 @@ def answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Questio
     """Collect the rows for training, each with its source and a unique id. Identical rows count once.
 
     An id may name a photograph with several questions: the second row of the id "x" is called "x#2". An id of dev.csv may be in
-    train.csv too. Rows with tied votes are used with `soft_votes`.
+    train.csv too. All rows are counted, so that settings do not change what an id means. Rows with tied votes are used with
+    `soft_votes`. Beside an answer, `min_votes` counts the votes for it.
 
     Args:
         tables: tables of train.csv and, if it is used, dev.csv.
@@ -37,19 +38,20 @@ def answered_rows(tables: Sequence[Table], config: Config) -> tuple[list[Questio
         rows: set[Question] = set()
         few = tied = 0
         for question in table.questions:
-            if question.answer is None and not (config.soft_votes and any(question.votes or ())):
-                continue
-            if question.votes is not None and max(question.votes) < config.min_votes:
-                few += 1
-                continue
             if question in rows:
                 repeated += 1
                 continue
             rows.add(question)
-            tied += question.answer is None
             name = f"{source}:{question.id}" if source != "train" and question.id in train_ids else question.id
             seen[name] += 1
             name = name if seen[name] == 1 else f"{name}#{seen[name]}"
+            votes, answer = question.votes, question.answer
+            if answer is None and not (config.soft_votes and votes):
+                continue
+            if votes and (max(votes) if answer is None else votes[answer]) < config.min_votes:
+                few += 1
+                continue
+            tied += answer is None
             answered[name] = dataclasses.replace(question, id=name, source=source)
         if few:
             notes.append(

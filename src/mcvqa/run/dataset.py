@@ -145,9 +145,9 @@ def read_data(project: Project) -> RunData:
     before: dict[str, int] = {}
     said: Sequence[str] = ()
     if config.fixes and rows:
-        from mcvqa.data.fixes import with_fixes
+        from mcvqa.data.fixes import rows_left_out, with_fixes
 
-        fixed = with_fixes(rows, Path(config.fixes))
+        fixed = with_fixes(rows, Path(config.fixes), rows_left_out(rows, labelled, config))
         rows, before, said = list(fixed.questions), fixed.before, fixed.notes
     if not rows:
         why = "; ".join((*notes_on_rows, *said)) or "no answer could be interpreted"

@@ -22,7 +22,9 @@ def fit_finally(execution: Execution) -> None:
     before = execution.training()
     tasks = by_main(final_tasks, project, data, [task.name for task in before if task.kind == "features"])
     execution.run([*before, *tasks], [task.name for task in tasks])
-    rows = counted(len(data.fold_rows(FINAL)[0]), "labelled row")
+    train, _ = data.fold_rows(FINAL)
+    pseudo = sum(q.source == "pseudo" for q in train)
+    rows = counted(len(train) - pseudo, "labelled row") + (f" and {counted(pseudo, 'pseudo-labelled row')}" if pseudo else "")
     print(f"  final model: trained on {rows}, so its accuracy cannot be measured; see that of the folds")
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mcvqa.base.files import DamagedFile, from_spreadsheet_cell, read_json
+from mcvqa.base.files import DamagedFile, from_spreadsheet_cell, read_json, read_yaml
 from mcvqa.base.informing import counted
 from mcvqa.config import Config, ConfigError
 from mcvqa.data.folds import FINAL, fold_title
+from mcvqa.data.labelled import SOURCES
 from mcvqa.data.questions import Question
 from mcvqa.data.table import DataError, column_of_ids, read_cells
 from mcvqa.data.targets import Guidance, answer_target
@@ -25,6 +26,7 @@ from mcvqa.scoring.scores import Scores, joined, log_softmax, plain_scores
 
 WEIGHT_COLUMNS = ("weight", "confidence", "가중치", "신뢰도", "확신도")
 CONFIDENCE_COLUMNS = WEIGHT_COLUMNS[1:]
+SETTINGS_OF_ROWS = ("data_dir", "use_dev", "min_votes", "soft_votes", "fixes", "use_sample", "sample_size", "seed")
 
 
 def guidance_of(data: RunData, config: Config) -> Guidance:
@@ -39,51 +41,83 @@ def guidance_of(data: RunData, config: Config) -> Guidance:
         RunStopped: the other run is unfinished.
     """
     notes: list[str] = []
-    weights, given = _weights(data, config) if config.row_weights else ({}, 0)
+    weights, given, strange = _weights(data, config) if config.row_weights else ({}, 0, [])
     if weights:
         low, high = min(weights.values()), max(weights.values())
         rest = len(weights) - given
+        notes += [
+            f"{Path(config.row_weights).name}: {counted(len(strange), 'id is', 'ids are')} not of rows that are trained on, such "
+            f"as {strange[0]!r}: not used"
+        ] if strange else []
         others = f"; {counted(rest, 'row without one counts', 'rows without one count')} as 1" if rest else ""
+        if zeros := sum(not weight for weight in weights.values()):
+            others += f"; {counted(zeros, 'row is', 'rows are')} not trained on: the weight is 0"
         notes.append(
             f"row_weights={config.row_weights}: {counted(given, 'row has', 'rows have')} a weight, from {low:.2g} to {high:.2g} "
             f"where the mean is 1{others}"
         )
     targets, said = _taught(data, config) if config.teacher else ({}, [])
     pseudo, more = _pseudo_labelled(data, config) if config.pseudo else ({}, [])
-    return Guidance(weights, targets, pseudo, (*notes, *said, *more))
+    guidance = Guidance(weights, targets, pseudo, (*notes, *said, *more))
+    for fold in config.folds_to_train if weights else ():
+        if not guidance.guided(data.learned_rows(fold), fold):
+            raise ConfigError(
+                f"row_weights={config.row_weights}: {fold_title(fold)} has no rows to train on, as all of its rows have weight "
+                "0. Give more rows a weight above 0."
+            )
+    return guidance
 
 
 # %% weights
-def _weights(data: RunData, config: Config) -> tuple[dict[str, float], int]:
+def _weights(data: RunData, config: Config) -> tuple[dict[str, float], int, list[str]]:
     """Map ids to weights, divided by their mean over all training rows so that the learning rate keeps its meaning.
 
     Returns:
-        The weights, and how many rows were given one; the others count as 1 before the division.
+        The weights; how many rows were given one, where the others count as 1 before the division; ids of a file that are not
+        of training rows.
     """
+    strange: list[str] = []
     if config.row_weights == "votes":
-        given = {q.id: max(q.votes) / sum(q.votes) for q in data.train if q.votes is not None and any(q.votes)}
+        given = {
+            q.id: (max(q.votes) if q.answer is None else q.votes[q.answer]) / sum(q.votes)
+            for q in data.train if q.votes is not None and any(q.votes)
+        }
         if not given:
             raise ConfigError("row_weights=votes: no training row has votes. Omit it, or name a file with id and weight.")
     elif config.row_weights == "confidence":
-        tables = [file for file in (data.files.train, data.files.dev if config.use_dev else None) if file]
-        given = {name: w for file in tables for name, w in _table_of_weights(file, data.train, CONFIDENCE_COLUMNS).items()}
+        given = {}
+        for source, file in zip(SOURCES, (data.files.train, data.files.dev), strict=True):
+            if file and (rows := [q for q in data.train if q.source == source]):
+                given |= _table_of_weights(file, rows, CONFIDENCE_COLUMNS, f"{source}:")[0]
     else:
-        given = _table_of_weights(Path(config.row_weights), data.train, WEIGHT_COLUMNS)
+        given, strange = _table_of_weights(Path(config.row_weights), data.train, WEIGHT_COLUMNS)
     mean = np.mean([given.get(q.id, 1.0) for q in data.train])
     if not mean:
         raise ConfigError(f"row_weights={config.row_weights}: all weights are 0, so there is nothing to learn from.")
-    return {q.id: float(given.get(q.id, 1.0) / mean) for q in data.train}, len(given)
+    return {q.id: float(given.get(q.id, 1.0) / mean) for q in data.train}, len(given), strange
 
 
-def _table_of_weights(file: Path, rows: Sequence[Question], columns: Sequence[str]) -> dict[str, float]:
+def _table_of_weights(
+    file: Path, rows: Sequence[Question], columns: Sequence[str], prefix: str = ""
+) -> tuple[dict[str, float], list[str]]:
     """Read the weights of the rows in a table, by id.
+
+    Args:
+        file: the table.
+        rows: the rows.
+        columns: names of the column with weights, the first that is there counts.
+        prefix: what the ids of `rows` may begin with that those of the table do not, as of dev.csv.
+
+    Returns:
+        The weights, and the table's other ids, whose weights are not read.
 
     Raises:
         ConfigError: a cell cannot be used; the message names its row and column.
     """
     if not file.is_file():
         raise ConfigError(f"row_weights={file}: there is no such file. Write votes, confidence, or a file with id and weight.")
-    table, known = read_cells(file), {q.id for q in rows}
+    table, written = read_cells(file), {q.id: _ids_in_table(q.id, prefix) for q in rows}
+    known = {name for names in written.values() for name in names}
     names = [name.strip().lower() for name in table.header]
     column = next((names.index(name) for name in columns if name in names), None)
     id_column = column_of_ids(table.header, table.records, known)
@@ -91,20 +125,30 @@ def _table_of_weights(file: Path, rows: Sequence[Question], columns: Sequence[st
         missing = f"column {' or '.join(columns)}" if column is None else "column with the ids of training rows"
         raise ConfigError(f"row_weights: {file} has no {missing}; its columns are {', '.join(table.header)}.")
     weights: dict[str, float] = {}
+    strange: dict[str, None] = {}
     for number, record in enumerate(table.records, 1):
         cells = [*record, *[""] * (len(names) - len(record))]
         name, weight = from_spreadsheet_cell(cells[id_column]), _as_weight(cells[column])
+        if name not in known:
+            strange[name] = None
+            continue
         where = f"row_weights: {file.name}, row {number} (id {name!r}), column {table.header[column]}"
         if weight is None:
             raise ConfigError(f"{where}: {cells[column]!r} is not a number of at least 0.")
         if weights.setdefault(name, weight) != weight:
             raise ConfigError(f"{where}: {weight:g}, but an earlier row with this id has {weights[name]:g}.")
-    return {q.id: weights[name] for q in rows if (name := q.id if q.id in weights else q.id.split("#")[0]) in weights}
+    found = {name: [weights[one] for one in names if one in weights] for name, names in written.items()}
+    return {name: some[0] for name, some in found.items() if some}, list(strange)
+
+
+def _ids_in_table(name: str, prefix: str) -> tuple[str, ...]:
+    """List the ids that a row may have in a table: its own, that without the prefix, and the one that several rows share."""
+    return name, name.removeprefix(prefix), name.removeprefix(prefix).split("#")[0]
 
 
 def _as_weight(cell: str) -> float | None:
     try:
-        weight = float(cell.strip().removesuffix("%"))
+        weight = float(cell.strip().removesuffix("%")) / (100 if cell.strip().endswith("%") else 1)
     except ValueError:
         return None
     return weight if 0 <= weight < np.inf else None
@@ -133,6 +177,7 @@ def _run_of_same_folds(data: RunData, config: Config, name: str, setting: str) -
         raise ConfigError(
             f"{setting}: the run {name!r} was trained on other rows, labels or photographs, so its models may have been "
             f"trained on rows that this run validates on. Train it with {same} as this run."
+            f"{_other_settings_of_rows(other, config)}"
         )
     for fold in config.folds_to_train:
         for question in data.validation_rows(fold):
@@ -143,6 +188,17 @@ def _run_of_same_folds(data: RunData, config: Config, name: str, setting: str) -
                     f"runs {same}."
                 )
     return other
+
+
+def _other_settings_of_rows(other: OtherRun, config: Config) -> str:
+    """Name the settings that choose rows and labels in which the other run differs; empty: none does, or they are unknown."""
+    try:
+        theirs = read_yaml(other.paths.experiment / "config.yaml", dict)
+    except (OSError, DamagedFile):
+        return ""
+    ours = config.model_dump(mode="json")
+    differ = [key for key in SETTINGS_OF_ROWS if theirs.get(key, ours[key]) != ours[key]]
+    return f" Now they differ in {', '.join(differ)}." if differ else ""
 
 
 # %% a teacher
@@ -220,7 +276,7 @@ def _scores_in(path: Path, data: RunData) -> Scores:
     if not path.is_file():
         raise ConfigError(f"pseudo={path}: there is no such file.")
     asked = {q.id for q in data.test}
-    labelled = {q.id for q in data.train} - asked
+    labelled = {q.id for table in data.tables if table.answers for q in table.questions} - asked
     try:
         columns = itertools.zip_longest(*read_cells(path).records, fillvalue="")
         ids = next((ids for cells in columns if asked <= (ids := set(map(from_spreadsheet_cell, cells)))), set())

@@ -144,6 +144,12 @@ def accuracy_before_fixes(data: RunData, member: Member) -> str:
     return "\n".join(["", f"labels fixed: {len(data.before)}. Out-of-fold accuracy on", *lines, ""])
 
 
+def targets_besides_answers(data: RunData) -> str:
+    """Describe weights, teacher and pseudo labels, and what they mean for the accuracy; empty without them."""
+    notes = [f"  {note}" for note in data.guidance.notes]
+    return "\n".join(["", "besides the rows' own answers, models have learned from", *notes, ""]) if notes else ""
+
+
 # %% the label audit
 def audit_of_run(data: RunData, members: tuple[Member, ...], decided: Collection[str] = ()) -> LabelAudit:
     """List the labels of a run that are probably wrong.

@@ -27,7 +27,10 @@ def score_learned(execution: Execution) -> None:
 
 
 def learned_probabilities(project: Project, data: RunData) -> dict[str, np.ndarray]:
-    """Return the mean probabilities (C,) of each labelled row, by id, over the folds trained on it, as far as they are scored."""
+    """Return the mean probabilities (C,) of each labelled row, by id, over the folds trained on it, as far as they are scored.
+
+    Rows of weight 0 have none: no fold was trained on them.
+    """
     if project.config.evidence != "full":
         return {}
     by_id: dict[str, list[np.ndarray]] = {}
@@ -35,5 +38,6 @@ def learned_probabilities(project: Project, data: RunData) -> dict[str, np.ndarr
         if project.records.is_done(task):
             scores = load_scores(project.paths.root / task.makes[0])
             for name, logprobs in zip(scores.ids.tolist(), scores.mean(), strict=True):
-                by_id.setdefault(name, []).append(np.exp(logprobs))
+                if data.guidance.weights.get(name, 1.0):
+                    by_id.setdefault(name, []).append(np.exp(logprobs))
     return {name: np.mean(each, axis=0) for name, each in by_id.items()}

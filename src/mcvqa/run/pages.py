@@ -19,14 +19,14 @@ class Explained:
     """Holds the evidence per row for the report.
 
     Attributes:
-        fixes: text about fixed labels.
+        labels: text about fixed labels and other targets of training.
         tags: id of each wrongly answered row -> its probable cause.
         more: language -> blocks that follow the accuracies.
         explorer: name of the explorer's page; empty: there is none for these scores.
         korean: see `ReportInput`.
     """
 
-    fixes: str = ""
+    labels: str = ""
     tags: Mapping[str, ErrorTag] = field(default_factory=dict)
     more: Mapping[str, Sequence[ReportBlock]] = field(default_factory=dict)
     explorer: str = ""

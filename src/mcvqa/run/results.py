@@ -274,7 +274,7 @@ def render_report(
     page, index = folder / "report.html", folder.parent / "README.md"
     with informing("the report"):
         figures, findings = draw_figures(metrics, log, folder), data_findings(project, data)
-        findings = dataclasses.replace(findings, summary=findings.summary + explained.fixes)
+        findings = dataclasses.replace(findings, summary=findings.summary + explained.labels)
         blend, current = combined.blend, combined.submitted or Submitted("", "")
         write_report(folder, ReportInput(
             run=project.config.run, config=config, metrics=metrics, methods=blend.table if len(blend.alone) > 1 else {},
@@ -347,8 +347,9 @@ def explain_rows(project: Project, data: RunData, prior: Prior, combined: Combin
     from mcvqa.base.translation import korean_translator
     from mcvqa.run.beside import beside_folds
     from mcvqa.run.explorer import explorer_beside_report
-    from mcvqa.run.insights import accuracy_before_fixes, tags_of_errors, write_run_evidence
+    from mcvqa.run.insights import accuracy_before_fixes, tags_of_errors, targets_besides_answers, write_run_evidence
 
     rows = write_run_evidence(project, data, prior, combined.members, combined.blend.temperatures[project.config.run])
-    fixes, more = accuracy_before_fixes(data, combined.members[0]), beside_folds(project, combined.blend, combined.members[0])
-    return Explained(fixes, tags_of_errors(rows), more, explorer_beside_report(project, data), korean_translator().console)
+    said = accuracy_before_fixes(data, combined.members[0]) + targets_besides_answers(data)
+    more = beside_folds(project, combined.blend, combined.members[0])
+    return Explained(said, tags_of_errors(rows), more, explorer_beside_report(project, data), korean_translator().console)
