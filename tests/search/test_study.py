@@ -254,12 +254,13 @@ def test_a_journal_whose_last_entry_was_cut_off_goes_on_and_one_with_a_damaged_e
 @pytest.mark.skipif(sys.platform == "win32", reason="no links as locks")
 def test_a_process_that_was_killed_with_the_lock_of_the_journal_keeps_nobody_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the default output folder is a relative one
+    (tmp_path / "sub").mkdir()
     hold = (
         "import os, signal; from mcvqa.search import study; from pathlib import Path\n"
         "study._is_entry = lambda line: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "study._open_storage('journal.log')"
+        "study._open_storage('sub/journal.log')"
     )
-    begun(plan_in(tmp_path, storage="journal.log"))
+    begun(plan_in(tmp_path, storage="sub/journal.log"))
     assert subprocess.run([sys.executable, "-c", hold], check=False).returncode == -signal.SIGKILL
-    assert (tmp_path / "journal.log.lock").is_symlink()
-    assert begun(plan_in(tmp_path, storage="journal.log")).finished() == []  # after Optuna's 30 seconds
+    assert (tmp_path / "sub/journal.log.lock").is_symlink()
+    assert begun(plan_in(tmp_path, storage="sub/journal.log")).finished() == []  # after Optuna's 30 seconds
