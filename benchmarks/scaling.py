@@ -66,7 +66,7 @@ class Meter:
         return float(np.mean([len(self.maker.row(q)) for q in self.questions[:TYPICAL]]))
 
     def photographs(self) -> float | None:
-        """Per second, from patches to features in the CPU's memory; in batches of 16, as a run does it."""
+        """Per second, from patches to features in the CPU's memory; in one batch."""
         names = [*dict.fromkeys(q.image for q in self.questions)][:TYPICAL]
         patches = torch.cat([self.images.patches(n) for n in names])
         grids = [grid for n in names if (grid := self.images.grid(n))]
