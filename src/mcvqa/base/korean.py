@@ -410,8 +410,9 @@ KOREAN = {
     "Now they differ in {}.": "지금은 {}이 서로 다릅니다.",
     "{}: {} not of rows that are trained on, such as {}: not used": "{}: {}는 학습하는 행의 것이 아니라 쓰지 않습니다. 예: {}",
     "{} id is": "id {}개", "{} ids are": "id {}개",
-    "{}: {} is not a number of at least 0.": "{}: {}은 0 이상의 수가 아닙니다.", "{}: {}, but an earlier row with this id has {}.":
-        "{}: {}인데 같은 id의 앞 행은 {}입니다.",
+    "{}: {} is not a number of at least 0.": "{}: {}은 0 이상의 수가 아닙니다.",
+    "{}: {}, but an earlier row with this id has {}. Give both one weight, or name them apart in a file, row_weights=FILE: {}, {}#2.":
+        "{}: {}인데 같은 id의 앞 행은 {}입니다. 두 행에 같은 가중치를 주거나, 파일에서 두 행을 나눠 적으세요(row_weights=FILE): {}, {}#2.",
     "{}: the folds of the run {} are unknown ({}): run it again.": "{}: 실행 {}의 폴드를 알 수 없습니다({}). 다시 실행하세요.",
     "pseudo: there is no test.csv, so there are no rows without labels.": "pseudo: test.csv가 없어 정답 없는 행이 없습니다.",
     "pseudo={}: no test row qualifies. The most probable answer has a probability of {} (an answer without one counts as {}), but pseudo_min is {}: lower it.": "pseudo={}: 조건에 맞는 테스트 행이 없습니다. 가장 확실한 답의 확률이 {}인데(확률이 없는 답은 {}로 칩니다) pseudo_min은 {}입니다. 낮추세요.",

@@ -136,7 +136,9 @@ def _table_of_weights(
         if weight is None:
             raise ConfigError(f"{where}: {cells[column]!r} is not a number of at least 0.")
         if weights.setdefault(name, weight) != weight:
-            raise ConfigError(f"{where}: {weight:g}, but an earlier row with this id has {weights[name]:g}.")
+            raise ConfigError(
+                f"{where}: {weight:g}, but an earlier row with this id has {weights[name]:g}. Give both one weight, or "
+                f"name them apart in a file, row_weights=FILE: {name}, {name}#2.")
     found = {name: [weights[one] for one in names if one in weights] for name, names in written.items()}
     return {name: some[0] for name, some in found.items() if some}, list(strange)
 
