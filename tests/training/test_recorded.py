@@ -294,6 +294,23 @@ def test_passes_are_recorded_where_launches_bind_the_fold_is_long_and_it_is_meas
     assert all(p.grad is None for p in trainer.state.parameters.values()) and not stepper.recorder.recordings
 
 
+def test_passes_that_do_not_fit_are_not_recorded_either(make_trainer, recordings, monkeypatch):
+    trainer, tried = make_trainer(**SETTINGS | dict(lora_dropout=0.1)), []
+
+    def measure(rows, checkpointing, run, kept, limit, *, recorded=False) -> Trial | None:
+        for _ in range(2 + recorded):
+            run()
+        tried.append((rows, checkpointing, recorded))
+        return Trial(rows, checkpointing, 0.8 if recorded else 1.0, 9 * GIB, recorded) if rows < 4 else None
+
+    monkeypatch.setattr(micro_batch, "measure_pass", measure)
+    trainer.change(base=dataclasses.replace(trainer.base, plan=dataclasses.replace(trainer.base.plan, memory=15 * GIB)))
+    trainer.stepper.plan.total = 50
+    find_micro_batch(trainer.stepper)
+    assert trainer.memory == MemoryPlan(2, recorded=True)
+    assert tried == [(4, False, False), (2, False, False), (4, True, False), (1, False, False), (2, False, True)]
+
+
 def test_a_recording_that_fails_in_a_trial_is_no_trial(make_trainer, monkeypatch):
     def fail(self, batch, weight):
         raise RuntimeError("operation not permitted when stream is capturing")

@@ -66,9 +66,19 @@ def find_micro_batch(stepper: Stepper) -> None:
         job.features([row.image for row in rows[: counts[0]] if row.image is not None])
     stepper.answers.train()
     find = stepper.answers.divided.fastest_fitting if stepper.answers.divided else fastest_fitting
-    trials = find(counts, config.gradient_checkpointing, partial(try_pass, stepper, rows))
+    too_large: set[tuple[int, bool]] = set()  # a recorded pass takes no less memory
+
+    def measure(count: int, checkpointing: bool, *, recorded: bool = False) -> Trial | None:
+        if (count, checkpointing) in too_large:
+            return None
+        trial = try_pass(stepper, rows, count, checkpointing, recorded=recorded)
+        if not (trial or recorded):
+            too_large.add((count, checkpointing))
+        return trial
+
+    trials = find(counts, config.gradient_checkpointing, measure)
     if trials and is_recording_promising(stepper, rows, trials[0], stepper.plan.total * math.ceil(share / trials[0].rows)):
-        trials += find(counts, config.gradient_checkpointing, partial(try_pass, stepper, rows, recorded=True))
+        trials += find(counts, config.gradient_checkpointing, partial(measure, recorded=True))
         trials.sort(key=lambda trial: -trial.rate)
     set_random_state(before)  # dropout does not depend on the trials
     free_memory()
