@@ -30,7 +30,8 @@ from mcvqa.data.questions import read_questions
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore
+from mcvqa.model.vision.patches import ImageInputs
 from mcvqa.scoring.score import score_questions
 data, model = map(Path, sys.argv[1:])
 questions = read_questions(data / "train.csv").questions

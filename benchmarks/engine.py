@@ -32,7 +32,8 @@ from mcvqa.model.device import GIB, plan_device
 from mcvqa.model.load import BaseModel, load_base, remove_adapters
 from mcvqa.model.memory import MemoryPlan, free_memory
 from mcvqa.model.rows import RowMaker, read_rows, rows_per_pass
-from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore
+from mcvqa.model.vision.patches import ImageInputs
 from mcvqa.run.provenance import code_commit
 from mcvqa.scoring.orders import option_orders
 from mcvqa.training.evaluate import Evaluator

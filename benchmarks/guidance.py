@@ -27,15 +27,13 @@ each seed's folds and of each such model alone are written too. Titles that use 
 "weights", "fixes") are trained after it; all others may be trained side by side in one folder.
 """
 import argparse
-import contextlib
-import fcntl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from filelock import FileLock
 from scipy import stats
 
 from audit import rows_of, write_rows
@@ -64,7 +62,6 @@ GUIDANCE = {  # of true labels, of partly wrong ones and of votes -> title -> se
         "generalized cross-entropy": {"label_noise_loss": 0.7},
         "final_fit=true": {"final_fit": True},
         "n_seeds=3": {"n_seeds": 3},
-        "n_seeds=3, final_fit=true": {"n_seeds": 3, "final_fit": True},
     },
     "wrong": {
         PLAIN: {},
@@ -197,24 +194,17 @@ def prepare(config: Config, title: str, plain: Config) -> None:
         write_decisions(config, title, plain)
 
 
-@contextlib.contextmanager
-def alone_with(file: Path) -> Iterator[None]:
-    """Keep other processes of this benchmark out."""
-    with open(file.with_suffix(".lock"), "w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 def measure(out: Path, seed: int, labels: str, file: Path, only: list[str]) -> None:
     """Write title -> accuracies of the runs of one seed, after each run; those that are there stay."""
     out.mkdir(parents=True, exist_ok=True)
-    with alone_with(file):
+    alone = FileLock(file.with_suffix(".lock"))  # no other process of this benchmark
+    with alone:
         make_rows(out / "data" / f"{labels}{seed}", seed, labels)
     for title in (title for title in GUIDANCE[labels] if title in only and title not in measured(file)):
         config = settings(out, seed, labels, title)
         prepare(config, title, settings(out, seed, labels, PLAIN))
         found = {title: accuracies(config, title)}
-        with alone_with(file):
+        with alone:
             write_json(file, measured(file) | found)
 
 

@@ -281,14 +281,14 @@ def with_plain_signatures(code: str) -> str:
     """The code without the annotations of functions and of their variables, which mypy has checked in the package and which cost
     60 KB. A function with a decorator that may read its annotations keeps them."""
     lines = [line.encode() for line in code.split("\n")]  # columns count bytes
-    cuts = []
+    cuts, arguments = [], set[tuple[int, int]]()
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, ast.FunctionDef) or {*map(_decorator, node.decorator_list)} - READ_NO_ANNOTATIONS:
             continue
-        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
-        cuts += [
-            (one.lineno, one.col_offset + len(one.arg.encode()), one.annotation) for one in arguments if one and one.annotation
-        ]
+        named = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg)
+        annotated = {(one.lineno, one.col_offset + len(one.arg.encode())): one.annotation for one in named if one}
+        cuts += [(*place, annotation) for place, annotation in annotated.items() if annotation]
+        arguments |= {*annotated}
         if node.returns:
             line, column = node.returns.lineno, node.returns.col_offset
             cuts.append((line, lines[line - 1].rindex(b" ->", 0, column), node.returns))
@@ -296,7 +296,10 @@ def with_plain_signatures(code: str) -> str:
         cuts.append((one.target.end_lineno or 0, one.target.end_col_offset or 0, one.annotation))
     for first, start, annotation in sorted(cuts, key=lambda cut: cut[:2], reverse=True):
         last, end = annotation.end_lineno or first, annotation.end_col_offset or 0
-        lines[first - 1 : last] = [lines[first - 1][:start] + lines[last - 1][end:]]
+        rest = lines[last - 1][end:]
+        if (first, start) in arguments and rest.startswith(b" = "):  # a default, now without spaces
+            rest = b"=" + rest[3:]
+        lines[first - 1 : last] = [lines[first - 1][:start] + rest]
     return b"\n".join(lines).decode()
 
 
@@ -465,7 +468,7 @@ PART = re.compile(r"<!-- part: (\S+) / (.+) -->")
 ORDER = re.compile(r"^(```python(?: hidden)?\n.*?^```$|<!-- (?:module|part): .*? -->$)", re.MULTILINE | re.DOTALL)
 
 
-LARGEST_SHARED_CELL = 20_000  # bytes of modules that share a cell: larger ones would be long to read, smaller ones too many
+LARGEST_SHARED_CELL = 30_000  # bytes of modules that share a cell: larger ones would be long to read, smaller ones too many
 
 
 @dataclass(frozen=True)

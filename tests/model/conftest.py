@@ -7,7 +7,8 @@ from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.model.device import plan_device
 from mcvqa.model.load import BaseModel, load_base
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore
+from mcvqa.model.vision.patches import ImageInputs
 
 
 @pytest.fixture(scope="session")

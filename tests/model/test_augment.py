@@ -12,7 +12,7 @@ from mcvqa.data.questions import read_questions
 from mcvqa.model.augment import AugmentError, augmenting
 from mcvqa.model.load import load_encoder
 from mcvqa.model.rows import RowMaker, TrainingRows, training_row
-from mcvqa.model.vision.features import ImageInputs
+from mcvqa.model.vision.patches import ImageInputs
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ from mcvqa.model.families.registry import FAMILIES
 from mcvqa.model.fast.forward import answer_loss
 from mcvqa.model.load import decoder_linears, family_of, load_base, takes_fast_path, trained_parameters
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore
+from mcvqa.model.vision.patches import ImageInputs
 from tests.model.small import IMAGE, ROWS, OneByOne, answering, batch_of, small_model, small_pictures
 from tests.model.test_block import adapted, assert_same, outcome
 from tests.model.tried_families import TRIED, save_tried

@@ -18,7 +18,7 @@ from mcvqa.model.load import load_base, load_encoder, make_trainable, remove_ada
 from mcvqa.model.published import unpack_linears
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.source import ModelError, require_whole_model
-from mcvqa.model.vision.features import ImageInputs
+from mcvqa.model.vision.patches import ImageInputs
 from tests.conftest import tiny_settings
 
 SKIPPED = ["lm_head", "model.visual", "model.language_model.layers.3.mlp"]

@@ -14,7 +14,8 @@ from mcvqa.model.families.family import token_positions
 from mcvqa.model.fast.forward import AnswerModel, answer_loss
 from mcvqa.model.load import load_base, make_trainable, measure_model, remove_adapters, trained_parameters
 from mcvqa.model.rows import RowMaker
-from mcvqa.model.vision.features import FeatureStore, ImageInputs, bytes_needed
+from mcvqa.model.vision.features import FeatureStore, bytes_needed
+from mcvqa.model.vision.patches import ImageInputs
 from mcvqa.scoring.generated import generate_answer
 from mcvqa.scoring.score import score_questions
 from mcvqa.training.job import FoldJob

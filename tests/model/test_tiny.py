@@ -15,7 +15,8 @@ from mcvqa.model.device import plan_device
 from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.tiny import build_tiny, tiny_folder, tiny_tokenizer
-from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore
+from mcvqa.model.vision.patches import ImageInputs
 from mcvqa.scenes.dataset import generate_demo
 from mcvqa.scenes.small import small_demo_sentences
 from mcvqa.scoring.score import score_questions

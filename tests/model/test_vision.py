@@ -19,7 +19,8 @@ from mcvqa.model.fast.forward import AnswerModel
 from mcvqa.model.fast.overflow import cast_weights
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision import features as vision
-from mcvqa.model.vision.features import FeatureStore, ImageInputs, bytes_needed
+from mcvqa.model.vision.features import FeatureStore, bytes_needed
+from mcvqa.model.vision.patches import ImageInputs
 from tests.faults import drop_drive
 from tests.model.small import encode_images
 

@@ -2,7 +2,6 @@
 import contextlib
 import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -167,7 +166,7 @@ class Photographs:
         """
         stamps = {file: _stamp_of(file) for file in files}
         changed = [file for file, stamp in stamps.items() if self._surveyed.get(file, (None,))[0] != stamp]
-        for file, record in survey_files(changed, os.cpu_count() or 2, looks=False).items():
+        for file, record in survey_files(changed, looks=False).items():
             if record.problem:
                 raise ImageError(file, record.problem)
             self._surveyed[file] = stamps[file], replace(record, written=str(file))

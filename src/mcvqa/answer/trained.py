@@ -215,6 +215,9 @@ class TrainedModels:
             self._loaded = with_photographs(loaded.base, self.records, self.trained.project.config, None)
             return
         by_each(lambda: store.fill(loaded.base, missing, scale, share=process_share()))
+        if loaded.base.plan.device == "cuda":
+            for weight in loaded.base.vision.parameters():  # the next new photograph takes them to the GPU again
+                weight.data = weight.data.pin_memory()
 
     def _with_weights(self, fold: int) -> nn.Module:
         if self._on_base is None or self._on_base[0] != fold:

@@ -408,10 +408,11 @@ class ImageRecord:
 
 
 THUMBNAIL_SIDE = 16
+THREADS = min(8, os.cpu_count() or 2)  # of a survey; more of them wait for each other
 
 
 def survey_images(
-    folder: ImageFolder, written_paths: Iterable[str], workers: int = 4, *, looks: bool = True
+    folder: ImageFolder, written_paths: Iterable[str], workers: int = THREADS, *, looks: bool = True
 ) -> dict[str, ImageRecord]:
     """Find and fully decode every distinct picture once (Pillow decodes outside of the GIL).
 
@@ -429,7 +430,7 @@ def survey_images(
     return {w: replace(by_path[r.path], written=w) if r.path is not None else r for w, r in records.items()}
 
 
-def survey_files(paths: Iterable[Path], workers: int = 4, *, looks: bool = True) -> dict[Path, ImageRecord]:
+def survey_files(paths: Iterable[Path], workers: int = THREADS, *, looks: bool = True) -> dict[Path, ImageRecord]:
     """Survey files as `survey_images` does; `written` is empty in the records."""
     files = list(dict.fromkeys(paths))
     with _warnings_by_file() as (of_file, warned), ThreadPoolExecutor(max(1, workers)) as pool:

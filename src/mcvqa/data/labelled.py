@@ -11,7 +11,7 @@ from mcvqa.data.answers import STYLE_WORDS, AnswersRead
 from mcvqa.data.own_letters import strip_own_letters
 from mcvqa.data.questions import TIED, Question, Table
 
-SOURCES = ("train", "dev")
+SOURCES = ("train", "dev")  # of the labelled tables, in their order
 
 
 # %% learned from

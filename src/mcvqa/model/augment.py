@@ -24,7 +24,7 @@ from mcvqa.model.fast.forward import Batch
 from mcvqa.model.plain import PlainBatch, PlainMaker, PlainRow
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.text.encode import Row
-from mcvqa.model.vision.features import ImageInputs
+from mcvqa.model.vision.patches import ImageInputs
 
 Augment = Callable[[Image.Image, Question], tuple[Image.Image, Question]]
 

@@ -253,7 +253,7 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             model_folder(config), **hub_revision(config), output_loading_info=True, ignore_mismatched_sizes=True,
             dtype=plan.dtype, trust_remote_code=False,
-            attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,
+            attn_implementation=EVERY_TOKEN_ONCE if family.vision else None,  # None: the library's default
             device_map=plan.device_map or {"": torch.cuda.current_device() if plan.device == "cuda" else plan.device}, **packing,
         )
     model, report = loaded

@@ -21,7 +21,8 @@ from mcvqa.model.distributed import by_each, by_main, divided, interruptible, pr
 from mcvqa.model.fast.forward import Answering, AskedRows, Batch, collate, read_letters
 from mcvqa.model.memory import Trial, free_memory, measure_pass
 from mcvqa.model.text.encode import Encoder, Row
-from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore
+from mcvqa.model.vision.patches import ImageInputs
 
 
 class Maker(Protocol):

@@ -10,7 +10,7 @@ from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.text.encode import Encoder
 from mcvqa.model.text.template import rendered_or_why
-from mcvqa.model.vision.features import ImageInputs
+from mcvqa.model.vision.patches import ImageInputs
 from mcvqa.run.dataset import RunData
 
 

@@ -29,7 +29,8 @@ from mcvqa.model.memory import MemoryPlan, free_memory
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.text.encode import Encoder
-from mcvqa.model.vision.features import FeatureStore, ImageInputs
+from mcvqa.model.vision.features import FeatureStore
+from mcvqa.model.vision.patches import ImageInputs
 from mcvqa.run.dataset import RunData
 from mcvqa.run.project import Project
 from mcvqa.run.space import DiskNeed, free_space

@@ -1,6 +1,5 @@
 """Finds the photographs that the tables name, and surveys them; the survey is kept from run to run."""
 import dataclasses
-import os
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +55,7 @@ def survey_photographs(
             return {r["written"]: _record_from(r) for r in read_json(memory)}
         except (ValueError, TypeError, KeyError, AttributeError):
             print(f"  {memory} is damaged: the photographs are examined again")
-    records = survey_images(folder, written, workers=os.cpu_count() or 2, looks=looks)
+    records = survey_images(folder, written, looks=looks)
     write_json(memory, [_record_as_json(record) for record in records.values()])
     return records
 

@@ -1,4 +1,4 @@
-"""Prepares images as model inputs: patches, and, if the vision tower is frozen, features computed once and stored on disk."""
+"""Computes image features once, if the vision tower is frozen, and stores them on disk."""
 import hashlib
 import itertools
 import json
@@ -7,117 +7,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL
 import torch
 import transformers
-from PIL import Image
-from torch.utils.data import Dataset
 
 from mcvqa.base.files import LONG_WAITS, atomic_path, patiently
 from mcvqa.base.informing import counted
-from mcvqa.data.images import DECODER_VERSION, ImageError, ImageRecord, open_with_hash
+from mcvqa.data.images import DECODER_VERSION
 from mcvqa.data.table import DataError
 from mcvqa.model.batches import Batches
 from mcvqa.model.distributed import Output, progress
-from mcvqa.model.families.family import Grid, feature_width, image_grid, image_tokens
+from mcvqa.model.families.family import Grid, feature_width, image_tokens
 from mcvqa.model.fast.overflow import OverflowInModel, cast_weights
 from mcvqa.model.load import BaseModel
 from mcvqa.model.memory import free_memory
-from mcvqa.model.text.encode import Encoder
+from mcvqa.model.vision.patches import ImageInputs, Pictures, cut_patches
 from mcvqa.model.vision.tower import aligned, tower_features
 
-
-class ImageInputs:
-    """Prepares the photographs of a run for the vision tower.
-
-    Args:
-        records: survey records by the path written in the CSV; broken or missing images have a `problem`.
-        processor: the model's image processor.
-        image_size: images are resized to about image_size² pixels.
-        patch, merge: side of a patch in pixels; side of the square of patches that is merged into one token.
-    """
-
-    def __init__(
-        self, records: dict[str, ImageRecord], processor: Any, *, image_size: int, patch: int, merge: int
-    ) -> None:
-        self.records, self.processor = records, processor
-        self.image_size, self.patch, self.merge = image_size, patch, merge
-
-    @classmethod
-    def of_model(
-        cls, records: dict[str, ImageRecord], encoder: Encoder, processor: Any, model_config: Any, image_size: int
-    ) -> "ImageInputs":
-        """Create the inputs for a model.
-
-        Args:
-            records: survey records by the path written in the CSV.
-            encoder, processor, model_config: results of `load_encoder`.
-            image_size: images are resized to about image_size² pixels.
-        """
-        return cls(
-            records, processor, image_size=image_size, patch=model_config.vision_config.patch_size, merge=encoder.merge
-        )
-
-    def grid(self, image: str, scale: float = 1.0) -> Grid | None:
-        """Compute the patches (time, rows, columns); None: the image cannot be read."""
-        record = self.records[image]
-        if record.problem:
-            return None
-        return image_grid(record.width, record.height, self.pixels(scale), patch=self.patch, merge=self.merge)
-
-    def patches(self, image: str, scale: float = 1.0) -> torch.Tensor:
-        """Compute patches (P, 3 * 2 * patch**2) in float32, normalised.
-
-        Raises:
-            ImageError: the file can no longer be read.
-        """
-        return self.patches_and_hash(image, scale)[0]
-
-    def patches_and_hash(self, image: str, scale: float = 1.0) -> tuple[torch.Tensor, str]:
-        """Compute patches like `patches`; also return the SHA-256 of their file."""
-        path = self.records[image].path
-        assert path is not None, f"{image} has a problem: ask grid() first"
-        picture, content = open_with_hash(path)
-        return self.patches_of(picture, scale), content
-
-    def patches_of(self, picture: Image.Image, scale: float = 1.0) -> torch.Tensor:
-        """Compute the patches of an upright RGB picture."""
-        pixels = self.pixels(scale)
-        size = {"shortest_edge": pixels, "longest_edge": pixels}
-        return self.processor(images=[picture], size=size, return_tensors="pt")["pixel_values"]
-
-    def pixels(self, scale: float = 1.0) -> int:
-        """Return the target area of a resized image."""
-        return round((self.image_size * scale) ** 2)
-
-
-class PatchBatches(Dataset):
-    """Makes patches (P, values) of some images in `dtype`, concatenated, by the images' names.
-
-    It also returns the names of images that are left out because their files have changed since the survey.
-    """
-
-    def __init__(self, images: ImageInputs, scale: float, dtype: torch.dtype) -> None:
-        self.images, self.scale, self.dtype = images, scale, dtype
-
-    def __getitem__(self, part: tuple[str, ...]) -> tuple[torch.Tensor, tuple[str, ...]]:
-        patches, changed = [torch.empty(0, dtype=self.dtype)], []
-        for image in part:
-            try:
-                image_patches, content = self.images.patches_and_hash(image, self.scale)
-            except ImageError:  # readable at the survey
-                content = ""
-            if content == self.images.records[image].content_hash:
-                patches.append(image_patches.to(self.dtype))
-            else:
-                changed.append(image)
-        return torch.cat(patches[1:] or patches), tuple(changed)
-
-
-# %% features on disk
+# %% on disk
 FEATURES_VERSION = 3  # raised whenever a change in this package changes features
 NAMED_PHOTOGRAPHS = 5  # at most, in a message
 MOST_PIXELS = 16 * 1024**2  # of a batch, whose patches take 12 bytes each in half precision
@@ -196,21 +105,18 @@ class FeatureStore:
         batches = [names for names in batches if missing.intersection(names)]
         if not batches:
             return 0
-        parts = [(names, names[start : start + PART]) for names in batches for start in range(0, len(names), PART)]
+        parts = [names[start : start + PART] for names in batches for start in range(0, len(names), PART)]
         loader = Batches(
-            PatchBatches(self.images, scale, base.plan.dtype), [part for _, part in parts], min(base.plan.workers, len(parts)),
-            pin=base.plan.device == "cuda",
+            Pictures(self.images, scale), parts, min(base.plan.workers, len(parts)), pin=base.plan.device == "cuda"
         )
         kept = [weight.data.cpu() for weight in base.vision.parameters()]  # not to be copied back
         base.vision.to(base.plan.device)
+        parts_made = progress(loader, desc=f"image features x{scale:g}", unit="batch")
         changed: list[str] = []
         writing: list[Future] = []  # at most one batch, as the disk may be as slow as the GPU
         with aligned(base.vision), ThreadPoolExecutor(8) as writers:
-            made = zip(parts, progress(loader, desc=f"image features x{scale:g}", unit="batch"), strict=True)
-            begun = (
-                start_encoding(base, patches, [grid for image in names if (grid := self.images.grid(image, scale))], names)
-                for names, patches in self._joined(made, base.plan.device, changed)
-            )
+            cut = self._patches(base, batches, parts_made, scale, changed)
+            begun = (start_encoding(base, patches, grids, names) for names, grids, patches in cut)
             for encoding in one_behind(begun):  # while the GPU computes the next ones
                 features, again = finished(base, encoding)
                 self.overflowed += len(missing.intersection(again))
@@ -229,24 +135,28 @@ class FeatureStore:
             )
         return len(missing)
 
-    @staticmethod
-    def _joined(
-        made: Iterable[tuple[tuple[tuple[str, ...], tuple[str, ...]], tuple[torch.Tensor, tuple[str, ...]]]], device: str,
-        changed: list[str],
-    ) -> Iterator[tuple[list[str], torch.Tensor]]:
-        """Join the parts of each batch on the device; images that have changed since the survey are added to `changed` instead.
+    def _patches(
+        self, base: BaseModel, batches: Sequence[tuple[str, ...]], parts: Iterable[tuple[torch.Tensor, tuple[str, ...]]],
+        scale: float, changed: list[str],
+    ) -> Iterator[tuple[list[str], list[Grid], torch.Tensor]]:
+        """Cut the pictures of each batch on the device; images that have changed since the survey are added to `changed` instead.
 
         Yields:
-            Names of the images of a batch, and their patches (P, values).
+            Names and grids of the images of a batch, and their patches (P, values).
         """
-        for _, parts in itertools.groupby(made, key=lambda one: one[0][0]):
-            names, patches = [], []
-            for (_, part), (part_patches, others) in parts:
-                changed += others
-                names += [image for image in part if image not in others]
-                patches.append(part_patches.to(device, non_blocking=True))
+        levels, parts = self.images.levels.to(base.plan.device, base.plan.dtype), iter(parts)
+        patch, merge = self.images.patch, self.images.merge
+        for batch in batches:
+            made = [*itertools.islice(parts, math.ceil(len(batch) / PART))]
+            changed += [image for _, others in made for image in others]
+            names = [image for image in batch if image not in changed]
+            grids = [grid for image in names if (grid := self.images.grid(image, scale))]
+            pictures = torch.cat([pixels.to(base.plan.device, non_blocking=True) for pixels, _ in made])
+            sides = [(rows * patch, columns * patch) for _, rows, columns in grids]
+            each = zip(pictures.split([height * width * 3 for height, width in sides]), sides, strict=True)
             if names:
-                yield names, torch.cat([part for part in patches if len(part)])
+                yield names, grids, torch.cat([cut_patches(one.view(*size, 3), levels, patch, merge) for one, size in each])
+        next(parts, None)  # ends the loader
 
     def _write(self, image: str, features: torch.Tensor, scale: float) -> None:
         def attempt() -> None:

@@ -1,0 +1,45 @@
+"""Pictures become the same patches as by transformers' processor, whatever its settings."""
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+from mcvqa.model.content import packaged_tiny
+from mcvqa.model.load import SAME_PIXELS
+from mcvqa.model.source import ModelError
+from mcvqa.model.vision.patches import ImageInputs
+
+HALF = [0.5, 0.5, 0.5]
+SETTINGS = [{}, dict(patch_size=16, image_mean=HALF, image_std=HALF), dict(resample=2, do_normalize=False), dict(patch_size=4)]
+
+
+def processor_with(**changes: Any) -> Any:
+    return AutoImageProcessor.from_pretrained(packaged_tiny(), **SAME_PIXELS, **changes)
+
+
+@pytest.mark.parametrize("changes", SETTINGS)
+@given(width=st.integers(1, 150), height=st.integers(1, 150), size=st.integers(20, 120), seed=st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_patches_are_the_processor_s_to_the_last_bit(changes, width, height, size, seed):
+    processor = processor_with(**changes)
+    images = ImageInputs({}, processor, image_size=size, patch=processor.patch_size, merge=processor.merge_size)
+    picture = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    area = dict(shortest_edge=size**2, longest_edge=size**2)
+    wanted = processor(images=[picture], size=area, return_tensors="pt")["pixel_values"]
+    ours = images.patches_of(picture)
+    assert ours.dtype == wanted.dtype and torch.equal(ours, wanted)
+
+
+def test_a_processor_that_cuts_in_another_way_is_refused():
+    processor = processor_with()
+
+    def reversed_patches(**asked: Any) -> dict[str, torch.Tensor]:
+        return {"pixel_values": processor(**asked)["pixel_values"].flip(0)}
+
+    with pytest.raises(ModelError, match="function cuts pictures into patches in another way"):
+        ImageInputs({}, reversed_patches, image_size=56, patch=processor.patch_size, merge=processor.merge_size)
