@@ -27,7 +27,7 @@ from mcvqa.model.load import (
     verify_quantization,
     with_adapters,
 )
-from mcvqa.model.packed_experts import dequantized, packed_experts_forward, packed_stack
+from mcvqa.model.packed_experts import dequantized, limit_products, packed_experts_forward, packed_stack
 from mcvqa.model.source import require_whole_model
 from tests.model.family_parts import DELTA, model_of, rope
 from tests.model.other_families import TEXT
@@ -153,6 +153,28 @@ def test_outputs_and_gradients_of_experts_are_those_of_their_matrices(monkeypatc
         found = [(one, *torch.autograd.grad(one, inputs, upstream)) for one in (mine, plain)]
         for one, other in zip(*found, strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_where_little_memory_is_left_fewer_experts_are_dequantized_together(packed, monkeypatch):
+    stacks = [getattr(experts, name) for experts in stacked_experts(packed).values() for name in STACKS]
+    hidden, chosen, weights = torch.randn(7, 64), torch.arange(14).view(7, 2), torch.rand(7, 2)
+    experts, counts = next(iter(stacked_experts(packed).values())), []
+    expected = experts(hidden, chosen, weights)
+
+    def counted(stack, first, last):
+        counts.append(last - first)
+        return dequantized(stack, first, last)
+
+    monkeypatch.setattr("mcvqa.model.packed_experts.dequantized", counted)
+    try:
+        limit_products(packed, 4 * 4 * 64 * 64 * 4)  # a quarter holds four matrices of 64 x 64, two of 128 x 64
+        torch.testing.assert_close(experts(hidden, chosen, weights), expected)
+        assert counts == [2] * 10 + [4] * 5
+        limit_products(packed, 2**40)
+        assert experts(hidden, chosen, weights) is not None and counts[15:] == [COUNT, COUNT]
+    finally:
+        for stack in stacks:
+            del stack.bytes_at_once
 
 
 def test_experts_that_overflow_float16_are_computed_in_float32(folder, full):

@@ -269,8 +269,11 @@ def load_base(config: Config, plan: DevicePlan) -> BaseModel:
         patch_bitsandbytes(model)
     if family.experts:
         from mcvqa.model.delta_layers import compute_in_chunks
+        from mcvqa.model.packed_experts import limit_products
 
         compute_in_chunks(model)
+        if plan.four_bit and plan.device == "cuda":
+            limit_products(model, plan.memory)
     model.requires_grad_(False).eval()
     return BaseModel(model, encoder.tokenizer, processor, encoder, family, plan)
 

@@ -26,6 +26,7 @@ from mcvqa.model.published import in_full
 
 WITH_EXPERTS = "bitsandbytes_with_experts"  # name in the library's registries of quantizers and of experts' functions
 BYTES_AT_ONCE = 2**30  # bytes of experts dequantized together: all of a layer of Qwen3-VL-30B-A3B or Qwen3.5-35B-A3B in 16 bits
+SHARE_AT_ONCE = 0.25  # at most, of the memory that is left beside the weights; the rest takes more rows in a pass
 
 
 # %% loading
@@ -80,6 +81,18 @@ def packed_stack(weights: torch.Tensor) -> nn.Parameter:
 
 
 # %% computing
+def limit_products(model: nn.Module, memory: int) -> None:
+    """Let fewer experts be dequantized together where little memory is left beside the weights.
+
+    Args:
+        model: a model with experts in 4 bits, on a GPU.
+        memory: bytes of GPU memory that may be used.
+    """
+    left = max(0, memory - torch.cuda.memory_allocated())
+    for stack in named_stacks(model).values():
+        stack.bytes_at_once = min(BYTES_AT_ONCE, max(1, round(SHARE_AT_ONCE * left)))
+
+
 def dequantized(stack: Any, first: int = 0, last: int | None = None) -> torch.Tensor:
     """Return the matrices (n, rows, columns) of experts that follow each other.
 
@@ -117,13 +130,13 @@ class ExpertsProduct(torch.autograd.Function):
 
 
 def _by_parts(inputs: torch.Tensor, stack: Any, ends: torch.Tensor, *, transposed: bool) -> torch.Tensor:
-    """Multiply by as many experts at once as BYTES_AT_ONCE permits. The CPU waits for the GPU only if these are not all."""
+    """Multiply by as many experts at once as `limit_products` permits. The CPU waits for the GPU only if these are not all."""
     def part(inputs: torch.Tensor, ends: torch.Tensor, first: int) -> torch.Tensor:
         matrices = dequantized(stack, first, first + len(ends)).to(inputs.dtype)
         return grouped_product(inputs, matrices.mT if transposed else matrices, ends)
 
     count, rows, columns = stack.quant_state.shape
-    parts = min(count, -(-count * rows * columns * inputs.element_size() // BYTES_AT_ONCE))
+    parts = min(count, -(-count * rows * columns * inputs.element_size() // getattr(stack, "bytes_at_once", BYTES_AT_ONCE)))
     if parts == 1:
         return part(inputs, ends, 0)
     split, results, first = ends.tensor_split(parts), [], 0
