@@ -213,7 +213,7 @@ def loader(rows: Dataset, keys: Sequence, workers: int, *, pin: bool) -> DataLoa
     workers = workers if can_fork or not in_notebook else 0
     return DataLoader(
         SharedBatches(rows) if workers else rows, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pin,
-        worker_init_fn=ignore_signals, timeout=POLL if workers else 0,
+        prefetch_factor=4 if workers else None, worker_init_fn=ignore_signals, timeout=POLL if workers else 0,
         multiprocessing_context="fork" if workers and in_notebook else None,
         generator=torch.Generator(),  # a loader draws a seed when it starts, which would change dropout
     )

@@ -31,7 +31,7 @@ FEATURES_VERSION = 3  # raised whenever a change in this package changes feature
 NAMED_PHOTOGRAPHS = 5  # at most, in a message
 MOST_PIXELS = 16 * 1024**2  # of a batch, whose patches take 12 bytes each in half precision
 AT_ONCE = {"cuda": 64}  # images of a batch: a GPU waits for the launches of fewer
-FEW, PART = 16, 8  # images of a batch elsewhere, and of what a loader process makes at a time
+FEW, PART = 16, 4  # images of a batch elsewhere, and of what a loader process makes at a time
 
 
 class FeatureStore:
