@@ -143,9 +143,6 @@ def _errors_explained() -> Iterator[None]:
             if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
                 _say(f"{str(stopped) or 'Stopped.'} Run the same command again to continue from there.")
             raise typer.Exit(RUN_ME_AGAIN) from None
-        except IsADirectoryError as error:
-            _say(f"error: {error}. A file is needed there, but a folder has its name. Choose another name.")
-            raise typer.Exit(1) from None
         except (McvqaError, MemoryError) as error:
             full = "The machine is out of memory. Reduce image_size, batch_size or num_workers."
             _say(f"error: {full if isinstance(error, MemoryError) else error}")

@@ -174,6 +174,8 @@ def test_a_full_disk_is_explained_and_other_errors_are_not(tmp_path):
         (tmp_path / "none").read_text()
     with pytest.raises(DiskError), disk_errors_explained(), open("/dev/full", "w") as full:
         full.write("x")
+    with pytest.raises(DiskError, match="A file is needed there, but a folder has its name"), disk_errors_explained():
+        open("/dev", "w").close()
     with pytest.raises(DiskError, match=r"Permission denied: 'x'\. Allow access to it"), disk_errors_explained():
         raise PermissionError(errno.EACCES, "Permission denied", "x")
 

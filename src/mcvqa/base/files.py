@@ -193,6 +193,8 @@ def disk_errors_explained() -> Iterator[None]:
             raise DiskError(
                 f"{error}. A folder is needed there, but a file or a broken link has its name. Move it away, or {elsewhere}"
             ) from error
+        if error.errno == errno.EISDIR:
+            raise DiskError(f"{error}. A file is needed there, but a folder has its name. Choose another name.") from error
         if error.errno == errno.ENAMETOOLONG:
             raise DiskError(f"{error}. Name another file or folder.") from error
         if error.errno not in DISK_FULL | UNAVAILABLE:
