@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mcvqa.data.labelled import notes_on_encodings
 from mcvqa.data.questions import read_questions
 from mcvqa.data.table import DataError, read_cells
 
@@ -119,6 +120,18 @@ def test_numbers_and_dates_of_a_sheet_are_read_as_it_shows_them(tmp_path: Path) 
     cells = read_cells(book(tmp_path / "train.xlsx", list("abcdefg"), *rows, formats=formats))
     assert cells.records == [["0007", "12.5%", "29%", "2024-03-04", "2024-03-04 05:06:00", "3", "True"],
                              ["0012", "100%", "50%", "2024-03-04", "2024-03-04 05:06:00", "2.5", ""]]
+
+
+def test_a_date_in_a_column_of_text_is_reported(tmp_path: Path) -> None:
+    """Excel makes a date of the choice 3-4: the model was shown 2024-03-04 without a word."""
+    day = datetime.datetime(2024, 3, 4)
+    rows: list[list[object]] = [["r0", "p.jpg", "score?", "1-2", "0-0", "a"], ["r1", "q.jpg", "score?", day, "0-0", "a"]]
+    table = read_questions(book(tmp_path / "train.xlsx", HEADER, *rows, formats={4: "d-mmm"}))
+    assert table.questions[1].choices == ("2024-03-04", "0-0")
+    assert notes_on_encodings([table]) == [
+        "train.xlsx: read as xlsx; D3 holds the date 2024-03-04 in a column of text (Excel turns text such as 3-4 into dates)"]
+    rows[0][3] = day
+    assert not notes_on_encodings([read_questions(book(tmp_path / "train.xlsx", HEADER, *rows, formats={4: "d-mmm"}))])
 
 
 def test_empty_rows_and_columns_of_a_sheet_are_none_of_its_table(tmp_path: Path) -> None:

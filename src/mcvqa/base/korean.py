@@ -1142,7 +1142,10 @@ KOREAN = {
     "Save each in a file of its own: train.json, test.json.": "각각 train.json, test.json으로 저장하세요.",
     "Join them: one list, in which each row has its image, question, choices and answer.": "하나로 합치세요. 행마다 사진, 질문, 보기, 정답이 있는 목록이어야 합니다.",
     "rows under {}": "{} 아래의 행", "one row": "한 행", "by columns": "열별로", "by row numbers": "행 번호별로", "as of pandas, split": "pandas의 split 형식으로",
-    "xlsx, sheet {}": "xlsx, 시트 {}", "own letters": "보기에 붙은 글자", "fixed choices": "제자리에 두는 보기",
+    "xlsx, sheet {}": "xlsx, 시트 {}",
+    "{}; {} holds the date {} in a column of text (Excel turns text such as 3-4 into dates)":
+        "{}; 글로 된 열의 {} 셀이 날짜 {}입니다(엑셀은 3-4 같은 글을 날짜로 바꿉니다)",
+    "own letters": "보기에 붙은 글자", "fixed choices": "제자리에 두는 보기",
     "The model's chat template leaves out the question. The prompt that it makes:\n{}\nSet chat_template to a file with another template.":
         "모델의 채팅 템플릿에 질문이 들어가지 않습니다. 만들어진 프롬프트:\n{}\nchat_template에 다른 템플릿 파일을 적으세요.",
     "it is unknown what {} was trained on, as it has no {}": "{}이 무엇을 학습했는지 알 수 없습니다({}이 없음)",

@@ -1,6 +1,7 @@
 """Reads tables of Excel, Parquet and Arrow (as `datasets` writes it) and tables in memory as cells."""
 import datetime
 import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -41,20 +42,34 @@ def _cells_of_book(path: Path, raw: bytes) -> Cells:
     from openpyxl import load_workbook
 
     book = load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
-    sheets = {sheet.title: _cells_of_sheet(sheet) for sheet in book.worksheets}
+    sheets, dates = dict[str, list[list[str]]](), dict[str, str]()
+    for sheet in book.worksheets:
+        sheet.reset_dimensions()  # some programs write wrong ones
+        rows = [[*row] for row in sheet.iter_rows()]
+        sheets[sheet.title], dates[sheet.title] = _cells_of_sheet(rows), _dates_among_texts(rows)
     tables = [name for name, cells in sheets.items() if cells and len(cells[0]) > 2] or [*sheets]
     chosen = next((name for name in tables if name.strip().lower() == path.stem.lower()), tables[0])
     header, *records = sheets[chosen] or [[]]
-    return Cells(path, header, records, f"xlsx, sheet {chosen!r}" if len(sheets) > 1 else "xlsx")
+    return Cells(path, header, records, (f"xlsx, sheet {chosen!r}" if len(sheets) > 1 else "xlsx") + dates[chosen])
 
 
-def _cells_of_sheet(sheet: Any) -> list[list[str]]:
+def _cells_of_sheet(sheet: list[list[Any]]) -> list[list[str]]:
     """Read the rows that are not empty, all as wide as the widest."""
-    sheet.reset_dimensions()  # some programs write wrong ones
-    rows = [[_shown(cell) for cell in row] for row in sheet.iter_rows()]
+    rows = [[_shown(cell) for cell in row] for row in sheet]
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     width = max((i for row in rows for i, cell in enumerate(row, start=1) if cell.strip()), default=0)
     return [[*row[:width], *[""] * (width - len(row))] for row in rows]
+
+
+def _dates_among_texts(sheet: list[list[Any]]) -> str:
+    """Describe a column that holds both text and dates: Excel turns text such as 3-4 into a date as it is typed."""
+    for column in itertools.zip_longest(*sheet):
+        filled = [cell for cell in column if cell is not None and cell.value is not None]
+        dates = [cell for cell in filled if isinstance(cell.value, datetime.date)]
+        if dates and sum(isinstance(cell.value, str) for cell in filled) > 1:  # one is the header
+            where = f"{dates[0].coordinate} holds the date {_shown(dates[0])} in a column of text"
+            return f"; {where} (Excel turns text such as 3-4 into dates)"
+    return ""
 
 
 def _shown(cell: Any) -> str:

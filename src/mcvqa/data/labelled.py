@@ -112,6 +112,8 @@ def notes_on_encodings(tables: Sequence[Table]) -> list[str]:
         shown = next((q.text for q in table.questions if not q.text.isascii()), "")
         if table.read_as.startswith(("cp949", "cp1252")):
             notes.append(f"{table.name}: read as {table.read_as}" + (f", for example {shown[:40]!r}" if shown else ""))
+        if "; " in table.read_as:
+            notes.append(f"{table.name}: read as {table.read_as}")
     return notes
 
 
