@@ -151,6 +151,7 @@ def test_the_sample_s_header_is_used(tmp_path, header):
         ("0123", LOWER, "zero", "submission_style=lower"), ("4123", None, "one", ""), ("wxyz", LOWER, "text", "texts"),
         ("0000", LOWER, "lower", "holds numbers"), ("1111", UPPER, "upper", "holds numbers"),
         ("2323", LOWER, "lower", "holds numbers"), ("①②③④", ONE, "one", "writes '①' where the submission has '1'"),
+        ("①①①①", ONE, "one", "sample_submission.csv writes '①' where the submission has '1'"),
         ("    ", SPELT, "one", "writes '1번' where the submission"),
     ],
 )

@@ -108,7 +108,8 @@ def find_form(
     if shown == chosen and (around := of_sample.unlike[2:]):
         form = replace(form, around=around)
     else:
-        spelt = _notes_on_spelling(of_sample if shown and counts else train, sample, of_sample)
+        as_sample = shown and (counts or (shown == chosen and of_sample.unlike))
+        spelt = _notes_on_spelling(of_sample if as_sample else train, sample, of_sample)
         form = replace(form, notes=(*form.notes, *spelt))
     form = replace(form, style=chosen)
     if sample and shown and known and shown != known:
