@@ -576,7 +576,7 @@ KOREAN = {
     "The weights of {} are quantized by {} (quantization_config in config.json), which is for inference only. Set model_id to the original model, with quantization=4bit, or to a model in bitsandbytes 4-bit (-bnb-4bit).": "{}의 가중치는 {}으로 양자화되어 있어(config.json의 quantization_config) 추론에만 쓸 수 있습니다. quantization=4bit와 함께 model_id에 원래 모델을 적거나, bitsandbytes 4비트 모델(-bnb-4bit)을 적으세요.",
     "The prompt of question {} contains {} image placeholders instead of {}. The tokenizer's chat template does not match this model.":
         "질문 {0}의 프롬프트에 이미지 자리표시자가 {2}개가 아니라 {1}개 있습니다. 토크나이저의 채팅 템플릿이 이 모델과 맞지 않습니다.",
-    "template_arguments: the chat template does not read {}; it reads {}.": "template_arguments: 채팅 템플릿은 {}을 읽지 않고 {}을 읽습니다.",
+    "template_arguments: {} cannot be set; arguments of the chat template: {}.": "template_arguments: {}은 설정할 수 없습니다. 채팅 템플릿의 인수: {}.",
     "Two letters share a token: this tokenizer cannot tell the answers apart.": "두 글자의 토큰이 같아 이 토크나이저로는 답을 구별할 수 없습니다.",
     "The chat template is not a valid Jinja template: {}.": "채팅 템플릿이 올바른 Jinja 템플릿이 아닙니다: {}.",
     "{}\nThe prompt:\n{}\nIts conversation:\n{}": "{}\n프롬프트:\n{}\n대화:\n{}",
