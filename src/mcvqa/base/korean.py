@@ -48,6 +48,7 @@ KOREAN = {
     "{} photographs are": "사진 {}장", "{} photograph has": "사진 {}장", "{} photographs have": "사진 {}장",
     "{} other photograph": "나머지 사진 {}장", "{} other photographs": "나머지 사진 {}장", "{} is": "{}개", "{} are": "{}개",
     "{} step": "스텝 {}번", "{} steps": "스텝 {}번", "{} worker": "작업 프로세스 {}개", "{} workers": "작업 프로세스 {}개",
+    "{} scale": "스케일 {}개가", "{} scales": "스케일 {}개가",
     "{} tensor": "텐서 {}개", "{} tensors": "텐서 {}개", "{} cell": "셀 {}개", "{} cells": "셀 {}개", "{} id": "id {}개", "{} ids": "id {}개",
     "{} label": "라벨 {}개", "{} labels": "라벨 {}개", "{} decision": "결정 {}개", "{} decisions": "결정 {}개",
     "{} prediction": "예측 {}개", "{} predictions": "예측 {}개", "{} other warning": "그 밖의 경고 {}개",
@@ -519,6 +520,12 @@ KOREAN = {
     "{} is not a vision-language model: transformers {} does not list its type, {}, among the image-and-text models (AutoModelForImageTextToText). Set model_id to another model.": "{}은 비전 언어 모델이 아닙니다: transformers {}의 이미지·글 모델(AutoModelForImageTextToText)에 {} 유형이 없습니다. model_id에 다른 모델을 적으세요.",
     "The weights in {} do not match its config.json: {}.\nParts of the model would be random. Copy or download the whole folder again, or set model_id to another model.": "{}의 가중치가 config.json과 다릅니다: {}.\n모델의 일부가 무작위가 됩니다. 폴더를 모두 다시 "
     "복사하거나 내려받거나, model_id에 다른 모델을 적으세요.",
+    "config.json of {} declares {} weights (quantization_config), but the weights in its files are not quantized. Remove "
+    "quantization_config from config.json.":
+        "{}의 config.json은 가중치가 {}라고 하지만(quantization_config) 파일의 가중치는 양자화되어 있지 않습니다. config.json에서 quantization_config를 "
+        "지우세요.",
+    "{} lacks {} of its {} weights, first {}. Copy or download the whole folder again, or set model_id to another model.":
+        "{}에 {} 없습니다({} 가중치). 먼저 {}. 폴더 전체를 다시 복사하거나 내려받거나, model_id에 다른 모델을 적으세요.",
     "{} has experts in 4 bits, first {}, which the library cannot read. Set model_id to the original model, with quantization=4bit: its "
     "experts are then quantized while it is loaded.": "{}에 4비트 전문가(expert)가 있는데 라이브러리가 읽지 못합니다. 예: {}. model_id에 원래 "
     "모델을 적고 quantization=4bit로 두세요. 그러면 읽어 들이면서 전문가를 양자화합니다.",
