@@ -1043,8 +1043,8 @@ KOREAN = {
     "Use one with --preset NAME; see all of its settings with: mcvqa presets --preset NAME": "--preset 이름으로 쓰고, 모든 설정은 mcvqa presets --preset 이름으로 봅니다",
     "mcvqa {}": "mcvqa {}", "model  path  4 bits  16 bits  no GPU here": "모델  경로  4비트  16비트  GPU 없음",
     "model  path  4 bits  16 bits  {} GiB here": "모델  경로  4비트  16비트  GPU {} GiB",
-    "GiB for weights and activations; ?: not estimated (mcvqa check estimates any model from its config.json).":
-        "가중치와 활성값의 GiB. ?: 계산하지 않음(mcvqa check가 어떤 모델이든 config.json으로 계산합니다).",
+    "GiB for weights and activations; mcvqa check estimates any model from its config.json.":
+        "가중치와 활성값의 GiB. mcvqa check가 어떤 모델이든 config.json으로 계산합니다.",
     "fast: image features are computed once; plain: every prompt is computed in full.": "fast: 이미지 특징을 한 번만 계산합니다. plain: 프롬프트마다 처음부터 계산합니다.",
     "Tested model families: docs/models.md. Choose a model with --set model_id=NAME": "시험한 모델 계열: docs/models.md. 모델은 --set model_id=이름으로 고르세요",
     "run  accuracy  blind  model  settings  time  date": "실행  정확도  글만  모델  설정  시간  날짜", "There are no runs in {}.": "{}에 실행이 없습니다.",

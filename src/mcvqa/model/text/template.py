@@ -181,7 +181,7 @@ def template_arguments(source: str, settings: Sequence[str]) -> dict[str, Any]:
     passed = {name: _value(text) for name, _, text in (pair.partition("=") for pair in settings)}
     if unread := sorted(passed.keys() - variables):
         raise AlignmentError(
-            f"template_arguments: {', '.join(unread)} cannot be set; arguments of the chat template: {', '.join(sorted(variables))}."
+            f"template_arguments: {', '.join(unread)} cannot be set; arguments of the chat template: {', '.join(sorted(variables)) or 'none'}."
         )
     return {name: value for name, value in NO_THINKING.items() if name in variables} | passed
 
