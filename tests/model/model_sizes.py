@@ -90,5 +90,6 @@ SIZES = {
         text_config=layers(2048, 8192, 24, 32, 32, head_dim=64, model_type="llama", **UNTIED) | dict(vocab_size=49280),
         vision_config=SIGLIP | dict(image_size=384), scale_factor=3, **UNTIED),
     "mistralai/Mistral-Small-3.1-24B-Instruct-2503": lambda: Mistral3Config(
-        text_config=layers(5120, 32768, 40, 32, 8, head_dim=128, model_type="mistral", **UNTIED) | dict(vocab_size=131072), **UNTIED),
+        text_config=layers(5120, 32768, 40, 32, 8, head_dim=128, model_type="mistral", **UNTIED) | dict(vocab_size=131072),
+        **UNTIED),
 }

@@ -152,7 +152,8 @@ def test_a_packed_checkpoint_without_a_scale_is_named(published, tmp_path):
     assert scales
     broken = config.replace(model_id=str(folder))
     for lost in scales:
-        save_file({name: value for name, value in tensors.items() if name != lost}, folder / "model.safetensors", {"format": "pt"})
+        kept = {name: value for name, value in tensors.items() if name != lost}
+        save_file(kept, folder / "model.safetensors", {"format": "pt"})
         missing = lost.partition(".bitsandbytes__")[0]
         with pytest.raises(ModelError, match=rf"lacks 1 scale of its (4-bit|8-bit|FP8) weights, first {re.escape(missing)}\. "):
             require_whole_model(broken, load_encoder(broken)[2])

@@ -161,7 +161,7 @@ def require_whole_model(config: Config, model_config: Any) -> None:
             from mcvqa.model.experts import require_experts_in_full
 
             require_experts_in_full(stored, empty_model(model_config), folder)
-        if ModelError.__module__ != "__main__":
+        if folder and ModelError.__module__ != "__main__":
             from mcvqa.model.packed_files import require_scales
 
             require_scales(folder, stored, published_bits(model_config))

@@ -21,8 +21,8 @@ from mcvqa.data.questions import Question
 from mcvqa.model.text.prompt import Message, chat_messages
 
 NO_THINKING = {"enable_thinking": False, "thinking": False}  # passed to templates that use them
-OURS = {"messages", "conversation", "chat_template", "add_generation_prompt", "tokenize", "tools", "documents"}  # not settings
-TODAY = date(2026, 1, 1)  # in every prompt that states the date: the same in training and scoring, whenever these are
+OURS = {"messages", "add_generation_prompt", "tools", "documents"}  # not for the settings
+TODAY = date(2026, 1, 1)  # for templates that state it: the same in training and scoring
 # roles whose messages are passed as plain text: some templates need this for the system role, or wherever there is no image
 FORMS: tuple[tuple[str, ...], ...] = ((), ("system",), ("system", "user", "assistant"))
 
@@ -121,10 +121,9 @@ class ChatTemplate:
                 f"The model's chat template leaves out the question. The prompt that it makes:\n{pictured if user else shown}\n"
                 "Set chat_template to a file with another template."
             )
-        if partly is None:
-            assert refusal
+        if partly is None and refusal:
             raise refusal
-        return partly
+        return partly or ()
 
     def _shown(self, *, with_image: bool) -> tuple[bool, bool, str]:
         """Return whether a prompt contains the text of the system and of the user message, and the prompt itself."""
@@ -181,7 +180,8 @@ def template_arguments(source: str, settings: Sequence[str]) -> dict[str, Any]:
     passed = {name: _value(text) for name, _, text in (pair.partition("=") for pair in settings)}
     if unread := sorted(passed.keys() - variables):
         raise AlignmentError(
-            f"template_arguments: {', '.join(unread)} cannot be set; arguments of the chat template: {', '.join(sorted(variables)) or 'none'}."
+            f"template_arguments: {', '.join(unread)} cannot be set; arguments of the chat template: "
+            f"{', '.join(sorted(variables)) or 'none'}."
         )
     return {name: value for name, value in NO_THINKING.items() if name in variables} | passed
 
