@@ -55,6 +55,7 @@ NOT_IN_NOTEBOOK = {
     "run.check": "the pre-flight, for the command line; the label alignment is shown by run.alignment",
     "model.catalog": "`mcvqa models`", "model.download": "what is to be downloaded, for the pre-flight",
     **dict.fromkeys(("model.delta_layers", "model.experts", "model.grouped", "model.packed_experts"), "mixtures of experts"),
+    "model.packed_files": "whether published weights in 4 or 8 bits lack scales: what the hub downloads is whole",
     "model.split_recorded": "recorded stages, for GPUs that are faster than those of notebooks",
     "model.coverage": "which layers get adapters, for the pre-flight",
     "run.of_search": "members of a search",
@@ -214,7 +215,7 @@ def never_in_notebook(node: ast.AST) -> bool:
     if not isinstance(node, ast.If) or node.orelse:
         return False
     last = node.test.values[-1] if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And) else node.test
-    return ast.unparse(last) == "Task.__module__ != '__main__'"
+    return re.fullmatch(r"(Task|ModelError)\.__module__ != '__main__'", ast.unparse(last)) is not None
 
 
 def _end_of_block(tree: ast.Module, node: ast.stmt) -> int | None:

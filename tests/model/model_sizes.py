@@ -2,6 +2,10 @@
 from typing import Any
 
 from transformers import (
+    Gemma3Config,
+    InternVLConfig,
+    LlavaOnevisionConfig,
+    Mistral3Config,
     PreTrainedConfig,
     Qwen2_5_VLConfig,
     Qwen2VLConfig,
@@ -9,6 +13,7 @@ from transformers import (
     Qwen3_5MoeConfig,
     Qwen3VLConfig,
     Qwen3VLMoeConfig,
+    SmolVLMConfig,
 )
 
 
@@ -47,6 +52,13 @@ def qwen3_5(text: dict[str, Any]) -> Qwen3_5Config:
         text_config=text | more, vision_config=tower(text["hidden_size"], small=small), tie_word_embeddings=small)
 
 
+def gemma3(hidden: int, inner: int, count: int, heads: int, keys: int) -> Gemma3Config:
+    return Gemma3Config(
+        text_config=layers(hidden, inner, count, heads, keys, head_dim=256) | dict(vocab_size=262208),
+        vision_config=SIGLIP | dict(image_size=896, vision_use_head=False))
+
+
+SIGLIP = dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16, patch_size=14)
 TIED, UNTIED = dict(tie_word_embeddings=True), dict(tie_word_embeddings=False)
 EXPERTS = dict(num_experts=128, num_experts_per_tok=8, moe_intermediate_size=768)
 SIZES = {
@@ -66,4 +78,18 @@ SIZES = {
     "Qwen/Qwen3.5-27B": lambda: qwen3_5(layers(5120, 17408, 64, 24, 4, linear_num_value_heads=48, **UNTIED)),
     # the library's own defaults
     "Qwen/Qwen3.5-35B-A3B": lambda: Qwen3_5MoeConfig(vision_config=tower(2048, small=False)),
+    "google/gemma-3-4b-it": lambda: gemma3(2560, 10240, 34, 8, 4),
+    "google/gemma-3-12b-it": lambda: gemma3(3840, 15360, 48, 16, 8),
+    "OpenGVLab/InternVL3_5-8B-HF": lambda: InternVLConfig(
+        text_config=layers(4096, 12288, 36, 32, 8, head_dim=128, model_type="qwen3", **UNTIED), **UNTIED),
+    "llava-hf/llava-onevision-qwen2-7b-ov-hf": lambda: LlavaOnevisionConfig(
+        text_config=layers(3584, 18944, 28, 28, 4, model_type="qwen2", **UNTIED) | dict(vocab_size=152000),
+        vision_config=SIGLIP | dict(
+            image_size=384, num_hidden_layers=26, model_type="siglip_vision_model", vision_use_head=False), **UNTIED),
+    "HuggingFaceTB/SmolVLM2-2.2B-Instruct": lambda: SmolVLMConfig(
+        text_config=layers(2048, 8192, 24, 32, 32, head_dim=64, model_type="llama", **UNTIED) | dict(vocab_size=49280),
+        vision_config=SIGLIP | dict(image_size=384), scale_factor=3, **UNTIED),
+    "mistralai/Mistral-Small-3.1-24B-Instruct-2503": lambda: Mistral3Config(
+        text_config=layers(5120, 32768, 40, 32, 8, head_dim=128, model_type="mistral", **UNTIED) | dict(vocab_size=131072),
+        **UNTIED),
 }

@@ -355,6 +355,7 @@ def test_layers_of_any_build_get_adapters_by_the_ends_of_their_names():
         return {path for path in [*paths, *family.unquantised] if pattern.fullmatch(path)}
 
     assert reached("all-linear") == {*paths}
+    assert reached("all-linear", "out_proj") == {*paths}, "a name beside all-linear adds nothing"
     assert reached("out_proj", "self_attn.o_proj") == {path for path in paths if path.endswith(("out_proj", "o_proj"))}
     assert reached("up_proj") == {path for path in paths if path.endswith("shared_expert.up_proj")}
     deep = plain_family("deep", "", [f"transformer.blocks.{n}.att.qkv" for n in range(3)] + ["visual.blocks.0.qkv"])

@@ -1,6 +1,7 @@
 """Checkpoints as people publish them: packed by the real bitsandbytes, in FP8, and in ways that are refused by name."""
 import copy
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -138,6 +139,36 @@ def test_a_packed_checkpoint_with_a_gap_is_named(published, tmp_path):
         require_whole_model(broken, model_config)
     with pytest.raises(ModelError, match=r"tensors? missing, first model\.language_model\.layers\.5\.self_attn\.o_proj"):
         load_base(broken, plan_device(broken))
+
+
+def test_a_packed_checkpoint_without_a_scale_is_named(published, tmp_path):
+    """The library would take FP8 numbers, and 4-bit scales that are quantized themselves, as they are."""
+    config, _ = published
+    folder = shutil.copytree(config.model_id, tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    weight = next(name for name in tensors if name.endswith("layers.5.self_attn.o_proj.weight"))
+    scales = sorted(name for name in tensors.keys() - {weight, weight.replace("weight", "weight_format")}
+                    if name.startswith(weight.removesuffix("weight")))
+    assert scales
+    broken = config.replace(model_id=str(folder))
+    for lost in scales:
+        kept = {name: value for name, value in tensors.items() if name != lost}
+        save_file(kept, folder / "model.safetensors", {"format": "pt"})
+        missing = lost.partition(".bitsandbytes__")[0]
+        with pytest.raises(ModelError, match=rf"lacks 1 scale of its (4-bit|8-bit|FP8) weights, first {re.escape(missing)}\. "):
+            require_whole_model(broken, load_encoder(broken)[2])
+
+
+@pytest.mark.parametrize(("packing", "bits"), [
+    ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "4-bit"), ({"load_in_8bit": True}, "8-bit"),
+    ({"quant_method": "fp8", "weight_block_size": [32, 32]}, "FP8"),
+])
+def test_weights_that_are_not_packed_as_the_configuration_says_are_named(tiny_config, tmp_path, packing, bits):
+    """Adapters that were merged into full weights may leave the base model's quantization_config behind."""
+    config = tiny_config.replace(model_id=str(shutil.copytree(packaged_tiny(), tmp_path / "model")))
+    with_packing(tmp_path / "model", packing)
+    with pytest.raises(ModelError, match=rf"declares {bits} weights(.|\n)*not quantized\. Remove quantization_config"):
+        load_base(config, plan_device(config))
 
 
 @pytest.mark.parametrize("method", ["awq", "gptq", "compressed-tensors", "mxfp4", "torchao"])

@@ -9,7 +9,7 @@ from mcvqa.model.load import load_encoder
 from mcvqa.model.text.encode import Encoder
 from mcvqa.model.text.template import AlignmentError
 from mcvqa.model.tiny import tiny_tokenizer
-from tests.model.chat_templates import KINDS
+from tests.model.chat_templates import IMAGE, KINDS, TURN
 
 GRID = (1, 4, 6)
 
@@ -59,6 +59,18 @@ def test_nothing_is_thought_before_the_letter_unless_the_settings_say_so(encoder
     assert encoder.rendered is ("</think>" in end)
 
 
+@pytest.mark.parametrize(("given", "day"), [({}, "01 Jan 2026"), ({"date_string": "26 Jul 2024"}, "26 Jul 2024")])
+def test_the_prompt_is_the_same_on_every_day(encoder_of, questions, given, day):
+    """A model that is trained on one day and asked on another would be shown another prompt without a word."""
+    encoder = encoder_of(KINDS["llama 3.2, mistral small: the day is stated"][0], template_arguments=given)
+    assert encoder.tokenizer.decode(encoder.encode(questions[0]).input_ids).startswith(f"Today Date: {day}\n")
+
+
+def test_the_mark_that_windows_puts_before_a_file_is_not_in_the_prompt(encoder_of, questions):
+    encoder = encoder_of("\ufeff" + KINDS["qwen3-vl"][0])
+    assert encoder.tokenizer.decode(encoder.encode(questions[0]).input_ids).startswith("<|im_start|>")
+
+
 def test_where_a_space_and_a_letter_are_two_tokens_the_letter_alone_is_trained(base, tiny_config, tmp_path, questions):
     file = tmp_path / "template.jinja"
     file.write_text(KINDS["idefics3, smolvlm: a space behind the colon of the answer only"][0])
@@ -71,8 +83,10 @@ def test_where_a_space_and_a_letter_are_two_tokens_the_letter_alone_is_trained(b
 
 
 def test_an_argument_that_the_template_does_not_read_is_refused(encoder_of):
-    with pytest.raises(AlignmentError, match=r"does not read depth; it reads add_generation_prompt, enable_thinking, messages\."):
+    with pytest.raises(AlignmentError, match=r"depth cannot be set; arguments of the chat template: enable_thinking\."):
         encoder_of(KINDS["qwen3.5, thinks when told"][0], template_arguments={"depth": 3})
+    with pytest.raises(AlignmentError, match="messages, tools cannot be set"):
+        encoder_of("{{ tools }}" + KINDS["qwen3-vl"][0], template_arguments={"messages": 3, "tools": "none"})
     with pytest.raises(ConfigError, match=r"write name=value, for example enable_thinking=true"):
         Config(template_arguments=("enable_thinking",))
 
@@ -90,6 +104,15 @@ REFUSED = {
     "parts are shown as data": (
         "{% for m in messages %}{{ m.content | tojson }}{% endfor %}",
         "leaves out the question"),
+    "the question of a photograph is left out, and text alone is shown": (
+        "{% for m in messages %}{% if m.content | length > 1 %}" + IMAGE + "{% else %}" + TURN + "{% endif %}{% endfor %}",
+        r"leaves out the question\. The prompt that it makes:\n<\|im_start\|>system\nAnswer a, b(.|\n)*<\|vision_end\|>\n"),
+    "the question is cut off": (
+        KINDS["qwen3-vl"][0].replace("part.text", "part.text[:300]"),
+        r"leaves out the question\. The prompt that it makes:\n(.|\n)*\(k\) choice k"),
+    "the template fails in Python": ("{{ 1 / 0 }}" + KINDS["qwen3-vl"][0], "rejects the conversation: division by zero"),
+    "the template searches for what is not there": (
+        "{{ messages[1].content[0].text.index('<image>') }}", "rejects the conversation: substring not found"),
     "no template": ("{% for %}", "is not a valid Jinja template"),
     "no system message is known": (
         "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" +

@@ -48,6 +48,7 @@ KOREAN = {
     "{} photographs are": "사진 {}장", "{} photograph has": "사진 {}장", "{} photographs have": "사진 {}장",
     "{} other photograph": "나머지 사진 {}장", "{} other photographs": "나머지 사진 {}장", "{} is": "{}개", "{} are": "{}개",
     "{} step": "스텝 {}번", "{} steps": "스텝 {}번", "{} worker": "작업 프로세스 {}개", "{} workers": "작업 프로세스 {}개",
+    "{} scale": "스케일 {}개가", "{} scales": "스케일 {}개가",
     "{} tensor": "텐서 {}개", "{} tensors": "텐서 {}개", "{} cell": "셀 {}개", "{} cells": "셀 {}개", "{} id": "id {}개", "{} ids": "id {}개",
     "{} label": "라벨 {}개", "{} labels": "라벨 {}개", "{} decision": "결정 {}개", "{} decisions": "결정 {}개",
     "{} prediction": "예측 {}개", "{} predictions": "예측 {}개", "{} other warning": "그 밖의 경고 {}개",
@@ -519,6 +520,12 @@ KOREAN = {
     "{} is not a vision-language model: transformers {} does not list its type, {}, among the image-and-text models (AutoModelForImageTextToText). Set model_id to another model.": "{}은 비전 언어 모델이 아닙니다: transformers {}의 이미지·글 모델(AutoModelForImageTextToText)에 {} 유형이 없습니다. model_id에 다른 모델을 적으세요.",
     "The weights in {} do not match its config.json: {}.\nParts of the model would be random. Copy or download the whole folder again, or set model_id to another model.": "{}의 가중치가 config.json과 다릅니다: {}.\n모델의 일부가 무작위가 됩니다. 폴더를 모두 다시 "
     "복사하거나 내려받거나, model_id에 다른 모델을 적으세요.",
+    "config.json of {} declares {} weights (quantization_config), but the weights in its files are not quantized. Remove "
+    "quantization_config from config.json.":
+        "{}의 config.json은 가중치가 {}라고 하지만(quantization_config) 파일의 가중치는 양자화되어 있지 않습니다. config.json에서 quantization_config를 "
+        "지우세요.",
+    "{} lacks {} of its {} weights, first {}. Copy or download the whole folder again, or set model_id to another model.":
+        "{}에 {} 없습니다({} 가중치). 먼저 {}. 폴더 전체를 다시 복사하거나 내려받거나, model_id에 다른 모델을 적으세요.",
     "{} has experts in 4 bits, first {}, which the library cannot read. Set model_id to the original model, with quantization=4bit: its "
     "experts are then quantized while it is loaded.": "{}에 4비트 전문가(expert)가 있는데 라이브러리가 읽지 못합니다. 예: {}. model_id에 원래 "
     "모델을 적고 quantization=4bit로 두세요. 그러면 읽어 들이면서 전문가를 양자화합니다.",
@@ -576,7 +583,7 @@ KOREAN = {
     "The weights of {} are quantized by {} (quantization_config in config.json), which is for inference only. Set model_id to the original model, with quantization=4bit, or to a model in bitsandbytes 4-bit (-bnb-4bit).": "{}의 가중치는 {}으로 양자화되어 있어(config.json의 quantization_config) 추론에만 쓸 수 있습니다. quantization=4bit와 함께 model_id에 원래 모델을 적거나, bitsandbytes 4비트 모델(-bnb-4bit)을 적으세요.",
     "The prompt of question {} contains {} image placeholders instead of {}. The tokenizer's chat template does not match this model.":
         "질문 {0}의 프롬프트에 이미지 자리표시자가 {2}개가 아니라 {1}개 있습니다. 토크나이저의 채팅 템플릿이 이 모델과 맞지 않습니다.",
-    "template_arguments: the chat template does not read {}; it reads {}.": "template_arguments: 채팅 템플릿은 {}을 읽지 않고 {}을 읽습니다.",
+    "template_arguments: {} cannot be set; arguments of the chat template: {}.": "template_arguments: {}은 설정할 수 없습니다. 채팅 템플릿의 인수: {}.",
     "Two letters share a token: this tokenizer cannot tell the answers apart.": "두 글자의 토큰이 같아 이 토크나이저로는 답을 구별할 수 없습니다.",
     "The chat template is not a valid Jinja template: {}.": "채팅 템플릿이 올바른 Jinja 템플릿이 아닙니다: {}.",
     "{}\nThe prompt:\n{}\nIts conversation:\n{}": "{}\n프롬프트:\n{}\n대화:\n{}",
@@ -1036,8 +1043,8 @@ KOREAN = {
     "Use one with --preset NAME; see all of its settings with: mcvqa presets --preset NAME": "--preset 이름으로 쓰고, 모든 설정은 mcvqa presets --preset 이름으로 봅니다",
     "mcvqa {}": "mcvqa {}", "model  path  4 bits  16 bits  no GPU here": "모델  경로  4비트  16비트  GPU 없음",
     "model  path  4 bits  16 bits  {} GiB here": "모델  경로  4비트  16비트  GPU {} GiB",
-    "GiB for weights and activations; ?: not estimated (mcvqa check estimates any model from its config.json).":
-        "가중치와 활성값의 GiB. ?: 계산하지 않음(mcvqa check가 어떤 모델이든 config.json으로 계산합니다).",
+    "GiB for weights and activations; mcvqa check estimates any model from its config.json.":
+        "가중치와 활성값의 GiB. mcvqa check가 어떤 모델이든 config.json으로 계산합니다.",
     "fast: image features are computed once; plain: every prompt is computed in full.": "fast: 이미지 특징을 한 번만 계산합니다. plain: 프롬프트마다 처음부터 계산합니다.",
     "Tested model families: docs/models.md. Choose a model with --set model_id=NAME": "시험한 모델 계열: docs/models.md. 모델은 --set model_id=이름으로 고르세요",
     "run  accuracy  blind  model  settings  time  date": "실행  정확도  글만  모델  설정  시간  날짜", "There are no runs in {}.": "{}에 실행이 없습니다.",

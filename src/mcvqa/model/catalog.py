@@ -13,14 +13,14 @@ class KnownModel:
     Attributes:
         name: name on the hub.
         model_type: as in its config.json.
-        weights: in billions, counted on an empty model of its layer sizes (tests/model/model_sizes.py); 0: not known.
+        weights: in billions, counted on an empty model of its layer sizes (tests/model/model_sizes.py).
         kept: billions of weights that stay in 16 bits with 4-bit loading: embeddings, the vision tower.
     """
 
     name: str
     model_type: str
-    weights: float = 0.0
-    kept: float = 0.0
+    weights: float
+    kept: float
 
     def memory(self, *, four_bit: bool) -> float:
         """Estimate the GiB for the weights, and for activations and training state of the adapters (see choose_weights)."""
@@ -33,12 +33,10 @@ class KnownModel:
         Args:
             memory: bytes of GPU memory; 0: no GPU.
         """
-        name = f"{self.name:50} {'fast' if self.model_type in FAMILIES else 'plain':6}"
-        if not self.weights:
-            return f"{name} {'?':>8} {'?':>8}"
+        path = "fast" if self.model_type in FAMILIES else "plain"
         small, full = (self.memory(four_bit=four_bit) for four_bit in (True, False))
         fits = "" if not memory else "16 bits" if full * GIB <= memory else "4 bits" if small * GIB <= memory else "too large"
-        return f"{name} {small:8.1f} {full:8.1f}  {fits}".rstrip()
+        return f"{self.name:50} {path:6} {small:8.1f} {full:8.1f}  {fits}".rstrip()
 
 
 KNOWN_MODELS = (
@@ -54,12 +52,12 @@ KNOWN_MODELS = (
     KnownModel("Qwen/Qwen3.5-9B", "qwen3_5", 9.41, 2.49),
     KnownModel("Qwen/Qwen3.5-27B", "qwen3_5", 27.36, 3.01),
     KnownModel("Qwen/Qwen3.5-35B-A3B", "qwen3_5_moe", 35.11, 1.49),
-    KnownModel("google/gemma-3-4b-it", "gemma3"),
-    KnownModel("google/gemma-3-12b-it", "gemma3"),
-    KnownModel("OpenGVLab/InternVL3_5-8B-HF", "internvl"),
-    KnownModel("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava_onevision"),
-    KnownModel("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm"),
-    KnownModel("mistralai/Mistral-Small-3.1-24B-Instruct-2503", "mistral3"),
+    KnownModel("google/gemma-3-4b-it", "gemma3", 4.30, 1.09),
+    KnownModel("google/gemma-3-12b-it", "gemma3", 12.19, 1.43),
+    KnownModel("OpenGVLab/InternVL3_5-8B-HF", "internvl", 8.53, 1.58),
+    KnownModel("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava_onevision", 8.03, 1.50),
+    KnownModel("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", 2.25, 0.64),
+    KnownModel("mistralai/Mistral-Small-3.1-24B-Instruct-2503", "mistral3", 24.01, 1.78),
 )
 
 
@@ -72,7 +70,7 @@ def list_models(memory: int) -> str:
     here = f"{memory / GIB:.0f} GiB here" if memory else "no GPU here"
     return "\n".join([
         f"{'model':50} {'path':6} {'4 bits':>8} {'16 bits':>8}  {here}", *(model.described(memory) for model in KNOWN_MODELS), "",
-        "GiB for weights and activations; ?: not estimated (mcvqa check estimates any model from its config.json).",
+        "GiB for weights and activations; mcvqa check estimates any model from its config.json.",
         "fast: image features are computed once; plain: every prompt is computed in full.",
         "Tested model families: docs/models.md. Choose a model with --set model_id=NAME",
     ])

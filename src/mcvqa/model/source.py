@@ -16,7 +16,7 @@ from mcvqa.base.informing import counted
 from mcvqa.config import Config
 from mcvqa.model.content import EXPECTED_MODEL, ModelError, local_folder, require_model_folder
 from mcvqa.model.device import DeviceError
-from mcvqa.model.published import drop_packing, packing_settings, truly_mismatched, without_companions
+from mcvqa.model.published import drop_packing, packing_settings, published_bits, truly_mismatched, without_companions
 from mcvqa.model.tiny import tiny_folder
 
 WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -161,6 +161,10 @@ def require_whole_model(config: Config, model_config: Any) -> None:
             from mcvqa.model.experts import require_experts_in_full
 
             require_experts_in_full(stored, empty_model(model_config), folder)
+        if folder and ModelError.__module__ != "__main__":
+            from mcvqa.model.packed_files import require_scales
+
+            require_scales(folder, stored, published_bits(model_config))
         stored = without_companions(stored)
         drop_packing(plain)
     with loading_model(config.model_id), _without_report():

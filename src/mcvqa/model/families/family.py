@@ -77,9 +77,8 @@ class Family:
         Raises:
             FamilyError: a name matches no layer.
         """
-        if names == (ALL_LINEAR,):
-            return self.language_linears
-        chosen = {name: [path for path in self.language_linears if f".{path}".endswith(f".{name}")] for name in names}
+        ends = {name: "" if name == ALL_LINEAR else f".{name}" for name in names}
+        chosen = {name: [path for path in self.language_linears if f".{path}".endswith(end)] for name, end in ends.items()}
         if absent := [name for name, matches in chosen.items() if not matches]:
             raise FamilyError(
                 f"The language model of {self.model_type} has no linear layers {', '.join(absent)}; it has "

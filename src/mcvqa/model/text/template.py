@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import jinja2
@@ -20,6 +21,8 @@ from mcvqa.data.questions import Question
 from mcvqa.model.text.prompt import Message, chat_messages
 
 NO_THINKING = {"enable_thinking": False, "thinking": False}  # passed to templates that use them
+OURS = {"messages", "add_generation_prompt", "tools", "documents"}  # not for the settings
+TODAY = date(2026, 1, 1)  # for templates that state it: the same in training and scoring
 # roles whose messages are passed as plain text: some templates need this for the system role, or wherever there is no image
 FORMS: tuple[tuple[str, ...], ...] = ((), ("system",), ("system", "user", "assistant"))
 
@@ -63,7 +66,8 @@ class ChatTemplate:
 
     def __init__(self, renderer: Any, config: Config, special: Sequence[str], *, keep_empty: bool) -> None:
         self.renderer, self.config, self.special, self.keep_empty = renderer, config, special, keep_empty
-        self.source = _template_source(renderer, config.chat_template)
+        source = _template_source(renderer, config.chat_template)
+        self.source = re.sub(r"""strftime_now\((['"])(.*?)\1\)""", lambda call: json.dumps(TODAY.strftime(call[2])), source)
         self.arguments = template_arguments(self.source, config.template_arguments)
         self.as_text = self._suitable_form()
 
@@ -92,7 +96,7 @@ class ChatTemplate:
                 [_as_text(message) if message["role"] in self.as_text else message for message in messages],
                 chat_template=self.source, tokenize=False, add_generation_prompt=asks, **self.arguments,
             )
-        except (jinja2.TemplateError, TypeError) as error:
+        except Exception as error:  # a template can divide by zero
             raise AlignmentError(
                 f"The model's chat template rejects the conversation: {error}\nIf it does not support system messages, move "
                 "the instruction into user_prompt and set system_prompt= (empty): the message is then left out."
@@ -101,25 +105,25 @@ class ChatTemplate:
     def _suitable_form(self) -> tuple[str, ...]:
         """Return the first form in which the template shows all messages, else the first in which it shows the question."""
         refusal: AlignmentError | None = None
-        shown, partly = "", None
+        partly = None
         for form in FORMS:
             self.as_text = form
             try:
-                system, user, shown = self._shown(with_image=False)
-                seen = system, user and self._shown(with_image=True)[1]
+                (system, user, shown), (_, both, pictured) = (self._shown(with_image=one) for one in (False, True))
             except AlignmentError as error:
                 refusal = refusal or error
                 continue
-            if all(seen):
-                return form
-            if seen[1] and partly is None:
-                partly = form
-        if partly is not None:
-            return partly
-        raise refusal or AlignmentError(
-            f"The model's chat template leaves out the question. The prompt that it makes:\n{shown}\nSet chat_template to a "
-            "file with another template."
-        )
+            if user and both:
+                if system:
+                    return form
+                partly = form if partly is None else partly
+            refusal = refusal or AlignmentError(
+                f"The model's chat template leaves out the question. The prompt that it makes:\n{pictured if user else shown}\n"
+                "Set chat_template to a file with another template."
+            )
+        if partly is None and refusal:
+            raise refusal
+        return partly or ()
 
     def _shown(self, *, with_image: bool) -> tuple[bool, bool, str]:
         """Return whether a prompt contains the text of the system and of the user message, and the prompt itself."""
@@ -149,7 +153,7 @@ def _template_source(renderer: Any, file: str) -> str:
     """
     if file:
         try:
-            return read_user_file(file, 2**20).decode("utf-8")
+            return read_user_file(file, 2**20).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise AlignmentError(f"chat_template={file!r} cannot be read ({error}).") from None
     template = renderer.chat_template
@@ -172,11 +176,12 @@ def template_arguments(source: str, settings: Sequence[str]) -> dict[str, Any]:
         )
     except jinja2.TemplateError as error:
         raise AlignmentError(f"The chat template is not a valid Jinja template: {error}.") from error
-    variables = meta.find_undeclared_variables(parsed)
+    variables = meta.find_undeclared_variables(parsed) - OURS
     passed = {name: _value(text) for name, _, text in (pair.partition("=") for pair in settings)}
     if unread := sorted(passed.keys() - variables):
         raise AlignmentError(
-            f"template_arguments: the chat template does not read {', '.join(unread)}; it reads {', '.join(sorted(variables))}."
+            f"template_arguments: {', '.join(unread)} cannot be set; arguments of the chat template: "
+            f"{', '.join(sorted(variables)) or 'none'}."
         )
     return {name: value for name, value in NO_THINKING.items() if name in variables} | passed
 
