@@ -469,7 +469,7 @@ PART = re.compile(r"<!-- part: (\S+) / (.+) -->")
 ORDER = re.compile(r"^(```python(?: hidden)?\n.*?^```$|<!-- (?:module|part): .*? -->$)", re.MULTILINE | re.DOTALL)
 
 
-LARGEST_SHARED_CELL = 30_000  # bytes of modules that share a cell: larger ones would be long to read, smaller ones too many
+LARGEST_SHARED_CELL = 40_000  # bytes of modules that share a cell: larger ones would be long to read, smaller ones too many
 
 
 @dataclass(frozen=True)
