@@ -1069,8 +1069,8 @@ KOREAN = {
         "동점: 시도 {}은 최고와의 차이가 그 표준 오차의 두 배를 넘지 않습니다. 이 행들로는 어느 것이 최고인지 가릴 수 없습니다.",
     "a tie: trial {} differs from the best by no more than two standard errors of the difference. These rows cannot tell which is best.":
         "동점: 시도 {}은 최고와의 차이가 그 표준 오차의 두 배를 넘지 않습니다. 이 행들로는 어느 것이 최고인지 가릴 수 없습니다.",
-    "confirmed: trial {}, log-loss {} on all folds; on the folds that did not choose it {}, accuracy {}":
-        "확인: 시도 {}, 모든 폴드에서 로그 손실 {}; 선택에 쓰지 않은 폴드에서 {}, 정확도 {}",
+    "confirmed: trial {}, log-loss {} on all folds; on the other folds {}, accuracy {}":
+        "확인: 시도 {}, 모든 폴드에서 로그 손실 {}; 나머지 폴드에서 {}, 정확도 {}",
     "confirmed: trial {}, log-loss {} on all folds": "확인: 시도 {}, 모든 폴드에서 로그 손실 {}",
     "not confirmed on other folds: the log-loss of the best of many trials is probably too optimistic.": "나머지 폴드로 확인하지 않았습니다. 여러 시도 중 최고의 로그 손실은 실제보다 좋게 나왔을 가능성이 큽니다.",
     "No trial was trained to the end{}. Start from a lower learning_rate, or allow more time.": "끝까지 학습한 시도가 없습니다{}. learning_rate를 낮추거나 시간을 더 주세요.",
