@@ -1151,5 +1151,7 @@ KOREAN = {
     "it is unknown what {} was trained on, as it has no {}": "{}이 무엇을 학습했는지 알 수 없습니다({}이 없음)",
     "it has no fingerprints of photographs": "사진의 지문이 없음", "the weights it started from may have been trained on the photographs of {}": "시작한 가중치가 {}의 사진으로 학습되었을 수 있습니다",
     "fresh adapters": "새 어댑터", "other adapters": "다른 어댑터", "unreadable": "읽을 수 없음", "with another shape": "모양이 다름", "not part of the model": "모델에 없는 것",
+    "{} The search chose these settings by fold {}, so that the accuracy here is too optimistic; without it: {}.":
+        "{} 검색이 폴드 {}으로 이 설정을 골랐으므로 여기의 정확도는 실제보다 좋게 나옵니다. 그 폴드를 뺀 값: {}.",
     "There are {}.": "있는 것: {}.", "There are none yet.": "아직 없습니다.", "{} is not judged by {}.": "{}을 {}로 평가하지 않았습니다.",
 }
