@@ -339,6 +339,12 @@ def test_validate_tells_good_from_bad(trained, desk):
     assert "NOT valid" in typed("validate", "none.csv", "--data", "data", status=1)
 
 
+def test_the_search_space_is_shown_without_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "image_size: [224, " in typed("search", "--show-space", "--set", "image_size=224")
+    assert "There is no" in typed("search", status=1)
+
+
 @pytest.mark.nightly
 def test_search_tries_as_often_as_asked(desk):
     pytest.importorskip("optuna")

@@ -555,7 +555,7 @@ def search(
     show_space: Annotated[bool, typer.Option("--show-space", help="Only print the search space, as --space takes it.")] = False,
 ) -> None:
     with _errors_explained():
-        settings = _config_and_data(config, preset, set_, data)
+        settings = (_config if show_space else _config_and_data)(config, preset, set_, data)
         from mcvqa.search.space import default_space, read_space, set_by_hand, space_as_yaml
 
         if show_space:

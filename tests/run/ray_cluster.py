@@ -318,7 +318,8 @@ def test_a_run_by_rays_client_is_the_same_whatever_dies(cluster, dataset, inline
     ends, killed = time.monotonic() + 240, False
     while not any(tmp_path.glob("out/checkpoints/r/fold*/best/manifest.json")):
         killed = killed or (any(tmp_path.glob("out/checkpoints/r/fold*/resume/*")) and kill_one())
-        assert first.poll() is None and time.monotonic() < ends
+        assert first.poll() is None, first.communicate()[0]
+        assert time.monotonic() < ends
         time.sleep(0.02)
     first.kill()
     first.communicate()

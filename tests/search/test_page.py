@@ -95,7 +95,7 @@ def test_ties_and_what_the_other_folds_say_are_said(tmp_path):
     assert "a tie: trial 2 differs from the best by no more than two" in said and "probably too optimistic" in said
     confirmed = SearchOutcome(found.plan, found.trials, (Confirmed(tie, tie.judged, trial(1).judged),))
     said = "\n".join(outcome_lines(confirmed))
-    assert "confirmed: trial 2" in said and "on the folds that did not choose it" in said and "too good" not in said
+    assert "confirmed: trial 2" in said and "on the other folds" in said and "too good" not in said
     assert confirmed.best is tie, "the other folds decide"
 
 
@@ -109,3 +109,15 @@ def test_files_hold_the_different_trials_the_best_first_and_the_settings_of_the_
     assert [one["trial"] for one in records] == [1, 2, 4, 5] and records[-1]["note"] == "diverged"
     with pytest.raises(RunStopped, match=r"No trial was trained to the end \(diverged\)"):
         write_outcome(found_in(tmp_path, trial(5, state="failed", note="diverged")))
+
+
+def test_what_was_confirmed_stays_if_the_same_search_ends_before_it_reads_it_again(tmp_path):
+    first, second = trial(1), trial(2, 0.1)
+    found = found_in(tmp_path, first, second)
+    confirmed = Confirmed(first, trial(1, 0.3).judged, trial(1, 0.3).judged), Confirmed(second, trial(2).judged, trial(2).judged)
+    write_outcome(SearchOutcome(found.plan, found.trials, confirmed[::-1]))
+    written = {name: (found.plan.paths.experiment / name).read_text() for name in ("trials.json", "best.yaml")}
+    write_outcome(found)  # a cluster that is away, Ctrl-C, --best 0
+    assert written == {name: (found.plan.paths.experiment / name).read_text() for name in written}
+    best = load_config(write_outcome(SearchOutcome(found.plan, (*found.trials, trial(3, -0.1)))))
+    assert best.run == found.plan.run_of(second.values), "a new trial that was not confirmed yet does not replace the best"

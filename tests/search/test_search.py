@@ -82,7 +82,7 @@ def test_photographs_are_encoded_once_for_all_trials_of_one_size(searched):
 
 
 @pytest.mark.nightly
-def test_the_best_settings_are_a_run_whose_folds_are_there_already(searched):
+def test_the_best_settings_are_a_run_whose_folds_are_there_already(searched, capsys):
     folder, found = searched
     before = steps(folder)
     config = load_config(folder / "experiments" / "s-search" / "best.yaml")
@@ -90,6 +90,8 @@ def test_the_best_settings_are_a_run_whose_folds_are_there_already(searched):
     single.predict_only(config)
     single.combine_only(config)
     assert steps(folder) == before, "nothing was trained again"
+    said = capsys.readouterr().out
+    assert "The search chose these settings by fold 0" in said and "s-search/trials.json" in said, "the accuracy includes it"
     assert (folder / "outputs" / "submission_ensemble.csv").exists()
 
 

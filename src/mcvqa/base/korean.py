@@ -1076,8 +1076,8 @@ KOREAN = {
         "동점: 시도 {}은 최고와의 차이가 그 표준 오차의 두 배를 넘지 않습니다. 이 행들로는 어느 것이 최고인지 가릴 수 없습니다.",
     "a tie: trial {} differs from the best by no more than two standard errors of the difference. These rows cannot tell which is best.":
         "동점: 시도 {}은 최고와의 차이가 그 표준 오차의 두 배를 넘지 않습니다. 이 행들로는 어느 것이 최고인지 가릴 수 없습니다.",
-    "confirmed: trial {}, log-loss {} on all folds; on the folds that did not choose it {}, accuracy {}":
-        "확인: 시도 {}, 모든 폴드에서 로그 손실 {}; 선택에 쓰지 않은 폴드에서 {}, 정확도 {}",
+    "confirmed: trial {}, log-loss {} on all folds; on the other folds {}, accuracy {}":
+        "확인: 시도 {}, 모든 폴드에서 로그 손실 {}; 나머지 폴드에서 {}, 정확도 {}",
     "confirmed: trial {}, log-loss {} on all folds": "확인: 시도 {}, 모든 폴드에서 로그 손실 {}",
     "not confirmed on other folds: the log-loss of the best of many trials is probably too optimistic.": "나머지 폴드로 확인하지 않았습니다. 여러 시도 중 최고의 로그 손실은 실제보다 좋게 나왔을 가능성이 큽니다.",
     "No trial was trained to the end{}. Start from a lower learning_rate, or allow more time.": "끝까지 학습한 시도가 없습니다{}. learning_rate를 낮추거나 시간을 더 주세요.",
@@ -1158,5 +1158,7 @@ KOREAN = {
     "it is unknown what {} was trained on, as it has no {}": "{}이 무엇을 학습했는지 알 수 없습니다({}이 없음)",
     "it has no fingerprints of photographs": "사진의 지문이 없음", "the weights it started from may have been trained on the photographs of {}": "시작한 가중치가 {}의 사진으로 학습되었을 수 있습니다",
     "fresh adapters": "새 어댑터", "other adapters": "다른 어댑터", "unreadable": "읽을 수 없음", "with another shape": "모양이 다름", "not part of the model": "모델에 없는 것",
+    "{} The search chose these settings by fold {}, so that the accuracy here is too optimistic; without it: {}.":
+        "{} 검색이 폴드 {}으로 이 설정을 골랐으므로 여기의 정확도는 실제보다 좋게 나옵니다. 그 폴드를 뺀 값: {}.",
     "There are {}.": "있는 것: {}.", "There are none yet.": "아직 없습니다.", "{} is not judged by {}.": "{}을 {}로 평가하지 않았습니다.",
 }

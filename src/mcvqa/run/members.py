@@ -34,9 +34,13 @@ def run_member(project: Project, data: RunData) -> Member:
 
         final = final_scores(project, data)
     is_of_0_1 = any(project.records.is_of_0_1(f"score fold {fold} oof") for fold in folds)
+    note = f"The scores of {project.config.run} were {MADE_BY_0_1}." if is_of_0_1 else ""
+    if (project.paths.experiment / "trial.json").exists():
+        from mcvqa.run.of_search import chosen_note
+
+        note = chosen_note(project.paths.experiment)
     return Member(
-        project.config.run, joined([oof for oof, _ in parts]), (*(test for _, test in parts), *final),
-        f"The scores of {project.config.run} were {MADE_BY_0_1}." if is_of_0_1 else "", bool(final),
+        project.config.run, joined([oof for oof, _ in parts]), (*(test for _, test in parts), *final), note, bool(final),
     )
 
 

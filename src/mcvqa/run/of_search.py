@@ -59,6 +59,17 @@ def searched_member(other: OtherRun, data: RunData) -> Member:
     return Member(name, joined(judging) if judging else None, test, f"{name} is not judged by {folds}.")
 
 
+def chosen_note(experiment: Path) -> str:
+    """Say which rows have chosen a run of a search, as its accuracy here includes them.
+
+    Args:
+        experiment: folder of the run.
+    """
+    chosen = read_json(experiment / CHOSEN_ON, dict)
+    folds, trials = ", ".join(map(str, chosen["folds"])), experiment.with_name(chosen["study"]) / TRIALS_FILE
+    return f"The search chose these settings by fold {folds}, so that the accuracy here is too optimistic; without it: {trials}."
+
+
 def recorded_trials(root: Path, study: str) -> list[dict[str, Any]]:
     """Read the trials of a search.
 

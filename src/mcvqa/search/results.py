@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mcvqa.base.files import write_json, write_text
+from mcvqa.base.files import read_json, write_json, write_text
 from mcvqa.base.uncertainty import spell_error
 from mcvqa.report.experiments import settings_text
 from mcvqa.run.dataset import RunData
@@ -82,7 +82,7 @@ class Confirmed:
     Attributes:
         trial: its trial.
         everywhere: result on the rows of all folds.
-        elsewhere: result on the rows that had no part in choosing it; None: there is only one fold.
+        elsewhere: result on the rows of the folds that did not judge the trials; None: there is only one fold.
     """
 
     trial: TrialResult
@@ -135,7 +135,7 @@ def ranked(trials: Sequence[TrialResult]) -> list[TrialResult]:
 
 
 def confirmed_result(plan: SearchPlan, data: RunData, trial: TrialResult, everywhere: Judgement) -> Confirmed:
-    """Make the result of a confirmed run, on all rows and on those that had no part in choosing it.
+    """Make the result of a confirmed run, on all rows and on those of the folds that did not judge the trials.
 
     Args:
         plan: plan of the search.
@@ -151,25 +151,39 @@ def confirmed_result(plan: SearchPlan, data: RunData, trial: TrialResult, everyw
 
 # %% written
 def write_outcome(outcome: SearchOutcome) -> Path:
-    """Write trials.json and best.yaml, and return the latter."""
+    """Write trials.json and best.yaml, and return the latter.
+
+    What earlier calls have confirmed stays: this one may have ended before it could read it again.
+    """
     folder = outcome.plan.paths.experiment
-    everywhere = {one.trial.run: one for one in outcome.confirmed}
     complete = ranked(outcome.trials)
     others = [one for one in outcome.trials if one not in complete]
-    write_json(folder / TRIALS_FILE, [_record(one, everywhere.get(one.run)) for one in (*complete, *others)])
-    best = outcome.plan.final_config(outcome.best.values).replace(time_budget=outcome.plan.config.time_budget)
-    write_text(folder / "best.yaml", best.to_yaml())
+    confirmed = _confirmed_before(folder / TRIALS_FILE) | {one.trial.run: _confirmed_figures(one) for one in outcome.confirmed}
+    write_json(folder / TRIALS_FILE, [_record(one, confirmed) for one in (*complete, *others)])
+    known = [one for one in complete if one.run in confirmed]
+    first = min(known, key=lambda one: confirmed[one.run]["all_folds"]["log_loss"], default=complete[0])
+    best = outcome.best if outcome.confirmed else first
+    config = outcome.plan.final_config(best.values).replace(time_budget=outcome.plan.config.time_budget)
+    write_text(folder / "best.yaml", config.to_yaml())
     return folder / "best.yaml"
 
 
-def _record(one: TrialResult, confirmed: Confirmed | None) -> dict[str, Any]:
+def _confirmed_before(file: Path) -> dict[str, dict[str, Any]]:
+    """Read from trials.json: run -> its figures on all folds and on the other folds."""
+    records = read_json(file, list) if file.exists() else []
+    return {one["run"]: {name: one[name] for name in ("all_folds", "other_folds")} for one in records if "all_folds" in one}
+
+
+def _confirmed_figures(one: Confirmed) -> dict[str, Any]:
+    return {"all_folds": _figures(one.everywhere), "other_folds": _figures(one.elsewhere) if one.elsewhere else None}
+
+
+def _record(one: TrialResult, confirmed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     record: dict[str, Any] = {"trial": one.number, "run": one.run, "state": one.state, "settings": dict(one.values)}
     record |= {"seconds": one.seconds, "epochs": one.epochs, "note": one.note}
     if one.judged is not None:
         record |= _figures(one.judged)
-    if confirmed is not None:
-        record["all_folds"] = _figures(confirmed.everywhere)
-        record["other_folds"] = _figures(confirmed.elsewhere) if confirmed.elsewhere else None
+        record |= confirmed.get(one.run, {})
     return record
 
 
@@ -190,7 +204,7 @@ def outcome_lines(outcome: SearchOutcome) -> Iterator[str]:
     for one in outcome.confirmed:
         line = f"confirmed: trial {one.trial.number}, log-loss {_loss_and_error(one.everywhere)} on all folds"
         if one.elsewhere is not None:
-            line += f"; on the folds that did not choose it {_loss_and_error(one.elsewhere)}, accuracy {one.elsewhere.accuracy}"
+            line += f"; on the other folds {_loss_and_error(one.elsewhere)}, accuracy {one.elsewhere.accuracy}"
         yield line
     if not outcome.confirmed:
         yield "not confirmed on other folds: the log-loss of the best of many trials is probably too optimistic."
