@@ -135,7 +135,7 @@ class Answerer:
         """
         questions, files = [], []
         for row in rows:
-            image, text, choices = _parts_of(row)
+            image, text, choices = _asked_parts(row)
             files.append(self._photographs.file_of(image))
             name = str(row.get("id", "")) if isinstance(row, Mapping) else ""
             questions.append(asked_question(text, choices, str(files[-1]), name))
@@ -168,7 +168,7 @@ class Answerer:
             return self.models.score(fold, questions, title)
 
 
-def _parts_of(row: Any) -> tuple[Any, Any, Any]:
+def _asked_parts(row: Any) -> tuple[Any, Any, Any]:
     """Take a row apart: photograph, question, choices."""
     try:
         image, text, choices = (row[name] for name in ("image", "question", "choices")) if isinstance(row, Mapping) else row

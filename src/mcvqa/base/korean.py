@@ -638,6 +638,8 @@ KOREAN = {
     "{} holds {}. Name the one to answer: --data FILE.": "{}에 {}가 있습니다. 답할 것을 적으세요: --data 파일.",
     "A question has 2 to {} choices, not {}: give each choice separately.": "보기는 2개부터 {}개까지인데 {}개입니다. 보기를 하나씩 주세요.",
     "Choice {} is empty.": "보기 {}가 비어 있습니다.",
+    "--out and --submission are for a table of questions (--data). For one question: --json > FILE.":
+        "--out과 --submission은 질문 표(--data)에 씁니다. 질문 하나는 --json > 파일로 저장하세요.",
     "The choices are a {}; a list of texts is expected.": "보기가 {}입니다. 글의 목록이어야 합니다.",
     "The question is a {}; a text is expected.": "질문이 {}입니다. 글이어야 합니다.",
     "A row to be answered is (image, question, choices), or a mapping with these keys. Of one question: answer(), "

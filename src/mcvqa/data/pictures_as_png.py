@@ -17,11 +17,11 @@ def picture_as_png(image: Image.Image) -> bytes:
     content = io.BytesIO()
     try:
         upright = ImageOps.exif_transpose(image)  # PNG files of Pillow do not keep the orientation
-        (upright if upright.mode in MODES_OF_PNG else _converted(upright)).save(content, "PNG")
+        (upright if upright.mode in MODES_OF_PNG else _for_png(upright)).save(content, "PNG")
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageError(getattr(image, "filename", "") or "a PIL image", f"truncated or damaged ({error})") from None
     return content.getvalue()
 
 
-def _converted(image: Image.Image) -> Image.Image:
+def _for_png(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.mode in ("PA", "RGBa") else "LA" if image.mode == "La" else "RGB")
