@@ -374,6 +374,8 @@ def answer(
 ) -> None:
     with _errors_explained():
         _require_question({"--image": image, "--question": question, "--choices": choices}, data)
+        if data is None and (out or submission):
+            raise ConfigError("--out and --submission are for a table of questions (--data). For one question: --json > FILE.")
         settings = _of_run(run, config, preset, set_, None)
         with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
             from mcvqa.answer.answerer import Answerer

@@ -163,10 +163,23 @@ def test_settings_that_scoring_reads_may_be_changed(trained, dataset):
 # %% refused in one line
 @pytest.mark.parametrize(("choices", "message"), [
     (["red"], "2 to 26 choices, not 1"), ([], "not 0"), (["x"] * 27, "not 27"), ("red", "one text"), (["red", " "], "b is empty"),
+    (["red", None], "b is empty"), (["red", float("nan")], "b is empty"), ({"a": "red", "b": "blue"}, "a dict; a list of texts"),
+    ({"red", "blue"}, "a set; a list of texts"),
 ])
 def test_wrong_choices(answerer, dataset, choices, message):
     with pytest.raises(DataError, match=message):
         answerer.answer(dataset / "test/test_0000.jpg", "?", choices)
+
+
+@pytest.mark.parametrize("rows", [("photo.jpg", "?", CHOICES), [("photo.jpg", "?")], [{"image": "photo.jpg", "question": "?"}]])
+def test_rows_of_another_shape(answerer, rows):
+    with pytest.raises(DataError, match="A row to be answered is"):
+        answerer.answer_all(rows)
+
+
+def test_a_question_that_is_no_text(answerer, dataset):
+    with pytest.raises(DataError, match="The question is a NoneType"):
+        answerer.answer(dataset / "test/test_0000.jpg", None, CHOICES)
 
 
 @pytest.mark.parametrize(("image", "message"), [

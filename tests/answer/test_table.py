@@ -264,6 +264,9 @@ def test_a_table_is_answered_by_the_command(trained, dataset, tmp_path):
 MISTAKES = {
     "nothing to answer": ((), "There is nothing to answer"),
     "both": (("--data", "x.csv", "--image", "x.jpg"), "Give either --data or one question (--image), not both"),
+    "a file for one answer": (
+        ("--image", "x.jpg", "--question", "?", "--choices", "a", "--choices", "b", "--out", "a.csv"),
+        "--out and --submission are for a table of questions"),
     "no choices": (("--image", "x.jpg", "--question", "?"), "One question needs --choices too"),
     "one choice": (("--image", "{photograph}", "--question", "?", "--choices", "red"), "2 to 26 choices, not 1"),
     "no photograph": (("--image", "x.jpg", "--question", "?", "--choices", "a", "--choices", "b"), "x.jpg: no such file"),

@@ -1,23 +1,27 @@
 """Callbacks and trackers: what they are told of a run, and that they cannot harm it."""
 import ast
 import json
+import os
 import re
 import shutil
 import struct
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from tensorboardX.proto.event_pb2 import Event
 
 from mcvqa import Callback, run
 from mcvqa.base.files import RunLog
 from mcvqa.config import ConfigError
 from mcvqa.run.events import LogReader, watched
+from mcvqa.run.paths import RunPaths
 from mcvqa.run.single import report_only
-from mcvqa.run.trackers import require_trackers, values_of
+from mcvqa.run.trackers import require_trackers, tracked, values_of
 from mcvqa.scoring.scores import load_scores
 from tests.conftest import make_dataset, tiny_settings
 from tests.model.other_families import save_family
@@ -161,6 +165,33 @@ def test_a_tracker_has_losses_accuracies_and_figures(tmp_path):
     assert {"fold0/loss", "fold0/lr", "fold0/ema/accuracy", "result/accuracy"} <= tags, tags
     assert any("confusion" in tag for tag in tags), tags
     assert "report_to" not in said, (folder_of(config) / "logs" / "seen-trackers.txt").read_text()
+
+
+RECORDING = """
+import json, pathlib, sys
+config, log_file = {}, pathlib.Path(__file__).with_name("told.jsonl")
+def init(**given): return sys.modules[__name__]
+def log(values, **given): log_file.open("a").write(json.dumps(values) + chr(10))
+def finish(): log({"finished": True})
+"""
+
+
+@pytest.mark.skipif("trackio" not in LOGGER_TYPE_TO_CLASS, reason="this accelerate is older than trackio")
+def test_trackers_that_start_on_each_process_work_also_under_a_launcher(tmp_path, monkeypatch):
+    (tmp_path / "trackio.py").write_text(RECORDING)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.getenv("PYTHONPATH", ""))))
+    monkeypatch.setattr("mcvqa.run.trackers.by_main", lambda *_: None)  # trackio is not installed, nor are others to be joined
+    monkeypatch.setattr("mcvqa.run.trackers.is_main_process", lambda: True)
+    monkeypatch.setattr("mcvqa.run.trackers.FINISHING", 60)
+    for name, value in dict(RANK="0", LOCAL_RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="29").items():
+        monkeypatch.setenv(name, value)
+    config = tiny_settings(tmp_path / "out", run_name="r", report_to=("trackio",))
+    paths = RunPaths(tmp_path / "out", "r")
+    with tracked(SimpleNamespace(config=config, paths=paths)):
+        RunLog(paths.log).write("step", fold=0, step=1, loss=0.5)
+    said = (paths.log.parent / "r-trackers.txt").read_text()
+    told = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    assert told == [{"fold0/loss": 0.5}, {"finished": True}], said
 
 
 def tags_of(file):

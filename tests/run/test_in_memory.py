@@ -2,12 +2,14 @@
 import os
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from mcvqa.config import Config
 from mcvqa.data.frames import with_class_names
+from mcvqa.data.images import ImageError, open_image
 from mcvqa.data.table import DataError
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.in_memory import with_tables
@@ -45,6 +47,34 @@ def test_photographs_may_be_paths_pictures_or_bytes(dataset, frames, tmp_path, c
     assert not found.broken([*found.train, *found.test])
     for one, other in zip(found.test, files.test, strict=True):
         assert one.id == other.id and found.records[one.image].dhash == files.records[other.image].dhash
+
+
+@pytest.mark.parametrize(("form", "mode", "saved"), [
+    ("JPEG", "CMYK", {}), ("JPEG", "RGB", {"exif": 6}), ("JPEG", "L", {"exif": 8}), ("PNG", "RGBA", {"exif": 3}),
+    ("TIFF", "F", {}),
+])
+def test_pictures_in_memory_are_those_of_their_files(frames, tmp_path, form, mode, saved):
+    """A phone's picture stands upright, and colors that PNG does not have are converted."""
+    exif = Image.Exif()
+    exif[274] = saved.get("exif", 1)
+    file = tmp_path / f"phone.{form}"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 64, 4), dtype=np.uint8)
+    flat = Image.fromarray(noise[..., 0])
+    (flat.convert(mode) if mode in "LF" else Image.fromarray(noise[..., :3]).convert(mode)).save(file, form, exif=exif)
+    config = Config(data_dir=str(tmp_path), output_dir=str(tmp_path / "out"))
+    tables = {name: frame.head(4).assign(path=[Image.open(file) for _ in range(4)]) for name, frame in frames.items()}
+    found = data_of(with_tables(config, **tables))
+    assert not found.broken(found.test)
+    kept = open_image(found.records[found.test[0].image].path)
+    assert np.abs(np.asarray(kept, int) - np.asarray(open_image(file), int)).max() <= 1
+
+
+def test_a_damaged_picture_in_memory_is_named(frames, tmp_path):
+    file = tmp_path / "cut.jpg"
+    Image.effect_noise((300, 300), 90).save(file)
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ImageError, match=r"cut\.jpg: truncated or damaged"):
+        with_tables(Config(output_dir=str(tmp_path)), test=frames["test"].assign(path=[Image.open(file)] * len(frames["test"])))
 
 
 def test_the_folder_is_named_by_the_content(dataset, frames, tmp_path):

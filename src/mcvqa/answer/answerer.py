@@ -12,6 +12,7 @@ from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.folds import fold_title
 from mcvqa.data.questions import Question
+from mcvqa.data.table import DataError
 from mcvqa.ensemble.predictions import mean_probabilities, most_probable
 from mcvqa.model.distributed import by_main, join_processes
 from mcvqa.run.in_memory import with_tables
@@ -134,7 +135,7 @@ class Answerer:
         """
         questions, files = [], []
         for row in rows:
-            image, text, choices = (row[name] for name in ("image", "question", "choices")) if isinstance(row, Mapping) else row
+            image, text, choices = _asked_parts(row)
             files.append(self._photographs.file_of(image))
             name = str(row.get("id", "")) if isinstance(row, Mapping) else ""
             questions.append(asked_question(text, choices, str(files[-1]), name))
@@ -165,6 +166,18 @@ class Answerer:
         """
         with memory_explained(self.trained.project.config):
             return self.models.score(fold, questions, title)
+
+
+def _asked_parts(row: Any) -> tuple[Any, Any, Any]:
+    """Take a row apart: photograph, question, choices."""
+    try:
+        image, text, choices = (row[name] for name in ("image", "question", "choices")) if isinstance(row, Mapping) else row
+    except (KeyError, TypeError, ValueError):
+        raise DataError(
+            "A row to be answered is (image, question, choices), or a mapping with these keys. Of one question: answer(), "
+            "of a table: answer_all(DataFrame)."
+        ) from None
+    return image, text, choices
 
 
 def answers_from(asked: NewRows, folds: Sequence[Scores]) -> list[Answer]:

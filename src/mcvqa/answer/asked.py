@@ -1,14 +1,13 @@
 """Reads the questions for a trained run: rows of a table without answers, or a photograph, a question and its choices."""
 import contextlib
 import hashlib
-import io
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mcvqa.base.files import atomic_path, file_stamp
 from mcvqa.config import Config
@@ -16,6 +15,7 @@ from mcvqa.data.answers import LETTERS
 from mcvqa.data.image_paths import SplitRows, find_photographs
 from mcvqa.data.images import ImageError, ImageRecord, survey_files
 from mcvqa.data.locate import find_data, unpack_archive
+from mcvqa.data.pictures_as_png import picture_as_png
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.data.table import TABLE_NAME, DataError, table_stem
 from mcvqa.run.dataset import named_columns_of
@@ -117,14 +117,18 @@ def asked_question(question: str, choices: Sequence[str], image: str, name: str 
         name: id of the row.
 
     Raises:
-        DataError: there are fewer than 2 choices or more than 26, or one is empty.
+        DataError: there are fewer than 2 choices or more than 26, one is empty, or something is of another type.
     """
-    texts = tuple(map(str, choices))
+    if isinstance(choices, (Mapping, Set)):  # its keys or its order are not meant
+        raise DataError(f"The choices are a {type(choices).__name__}; a list of texts is expected.")
+    texts = tuple("" if choice is None or choice != choice else str(choice) for choice in choices)  # NaN: no cell in pandas
     if isinstance(choices, str) or not 2 <= len(texts) <= len(LETTERS):
         given = "one text" if isinstance(choices, str) else len(texts)
         raise DataError(f"A question has 2 to {len(LETTERS)} choices, not {given}: give each choice separately.")
     if empty := [letter for letter, text in zip(LETTERS, texts, strict=False) if not text.strip()]:
         raise DataError(f"Choice {empty[0]} is empty.")
+    if not isinstance(question, str):
+        raise DataError(f"The question is a {type(question).__name__}; a text is expected.")
     return Question(name, image, question, texts)
 
 
@@ -152,7 +156,7 @@ class Photographs:
             return Path(image)
         if not isinstance(image, (bytes, Image.Image)):
             raise DataError(f"image is a {type(image).__name__}; a path, bytes or a PIL image is expected.")
-        content = image if isinstance(image, bytes) else _as_png(image)
+        content = image if isinstance(image, bytes) else picture_as_png(image)
         file = self.folder / hashlib.sha256(content).hexdigest()[:24]
         with atomic_path(file) as part:
             part.write_bytes(content)
@@ -179,10 +183,3 @@ def _stamp_of(file: Path) -> list[int]:
         return file_stamp(file)
     except (OSError, ValueError):  # a path that no file can have
         return []
-
-
-def _as_png(image: Image.Image) -> bytes:
-    """Encode an image as PNG, upright, as the same picture would be read from its file."""
-    content, upright = io.BytesIO(), ImageOps.exif_transpose(image)
-    (upright if upright.mode in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA") else upright.convert("RGB")).save(content, "PNG")
-    return content.getvalue()

@@ -645,6 +645,14 @@ KOREAN = {
     "{} holds {}. Name the one to answer: --data FILE.": "{}에 {}가 있습니다. 답할 것을 적으세요: --data 파일.",
     "A question has 2 to {} choices, not {}: give each choice separately.": "보기는 2개부터 {}개까지인데 {}개입니다. 보기를 하나씩 주세요.",
     "Choice {} is empty.": "보기 {}가 비어 있습니다.",
+    "--out and --submission are for a table of questions (--data). For one question: --json > FILE.":
+        "--out과 --submission은 질문 표(--data)에 씁니다. 질문 하나는 --json > 파일로 저장하세요.",
+    "The choices are a {}; a list of texts is expected.": "보기가 {}입니다. 글의 목록이어야 합니다.",
+    "The question is a {}; a text is expected.": "질문이 {}입니다. 글이어야 합니다.",
+    "A row to be answered is (image, question, choices), or a mapping with these keys. Of one question: answer(), "
+    "of a table: answer_all(DataFrame).":
+        "답할 행은 (image, question, choices)이거나 이 키를 가진 매핑입니다. 질문 하나는 answer(), 표는 answer_all(DataFrame)을 쓰세요.",
+    "a PIL image": "PIL 이미지",
     "image is a {}; a path, bytes or a PIL image is expected.": "image가 {}입니다. 경로, bytes, PIL 이미지여야 합니다.",
     "{} holds rows or photographs other than those that the run was trained on": "{}에 실행이 학습한 것과 다른 행이나 사진이 있습니다",
     "{} is missing: mcvqa ensemble {} writes it": "{}이 없습니다: mcvqa ensemble {}로 만듭니다",

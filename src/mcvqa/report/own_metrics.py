@@ -47,11 +47,10 @@ def measure_own(
         try:
             value = _figure_of(metric, truth, logprobs, questions, known)
         except Exception as error:
-            line = traceback.extract_tb(error.__traceback__)[-1]
-            print(
-                f"  the metric {name!r} raised {type(error).__name__}: {error} ({line.filename}, line {line.lineno}). "
-                "It is left out; the run goes on."
-            )
+            raised = traceback.extract_tb(error.__traceback__)
+            lines = [line for line in raised if line.filename != _figure_of.__code__.co_filename]
+            where = f" ({lines[-1].filename}, line {lines[-1].lineno})" if lines else ""  # none: what it gave is no number
+            print(f"  the metric {name!r} raised {type(error).__name__}: {error}{where}. It is left out; the run goes on.")
             continue
         figures[name] = value, _standard_error_of(metric, truth, logprobs, questions, groups, known)
     return figures

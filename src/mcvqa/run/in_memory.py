@@ -5,9 +5,12 @@ import io
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from mcvqa.base.files import link_or_copy, write_text
 from mcvqa.config import Config
 from mcvqa.data.frames import cells_of_frame, with_class_names
+from mcvqa.data.pictures_as_png import picture_as_png
 from mcvqa.data.questions import find_column
 from mcvqa.data.table import Cells, DataError
 
@@ -56,11 +59,7 @@ def _cells(split: str, table: Any) -> Cells:
 
 def _picture_as_bytes(value: Any) -> Any:
     """Encode a PIL image as PNG; return anything else unchanged."""
-    if not hasattr(value, "save") or not hasattr(value, "getbbox"):
-        return value
-    content = io.BytesIO()
-    value.save(content, "PNG")
-    return content.getvalue()
+    return picture_as_png(value) if isinstance(value, Image.Image) else value
 
 
 def _with_linked_photographs(config: Config, split: str, cells: Cells) -> tuple[str, dict[str, Path]]:

@@ -5,6 +5,7 @@ no run, and worker processes do not know of them.
 """
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from PIL import Image
 
@@ -25,6 +27,8 @@ from mcvqa.run.project import Project
 
 FINISHING = 120  # seconds for trackers to upload the rest at the end
 OWN_STEPS = ("tensorboard", "mlflow")  # accept steps that restart with each fold; others need increasing numbers
+# By which a launcher tells its processes of each other; the trackers' process would wait to be joined by the others of them.
+OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 PACKAGES = {"comet_ml": "comet-ml"}  # if they are not called like the tracker
 
 
@@ -69,7 +73,7 @@ def tracked(project: Project) -> Iterator[None]:
     with open(output, "w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "mcvqa.run.trackers", json.dumps(given)], stdin=subprocess.PIPE, stdout=file,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT, env={name: value for name, value in os.environ.items() if name not in OF_LAUNCHERS},
         )
     try:
         yield
@@ -185,6 +189,7 @@ def _set_at_end_of_input(over: threading.Event) -> None:
 def main() -> None:
     """Pass on events until standard input ends, then the figures. Exits with 1 if a tracker has failed."""
     given = json.loads(sys.argv[1])
+    PartialState(cpu=True)  # without it, trackers that start on every process (W&B, trackio, SwanLab) raise an error
     over = threading.Event()
     threading.Thread(target=_set_at_end_of_input, args=(over,), daemon=True).start()
     trackers = Trackers(given["trackers"], given["run"], given["folder"], given["settings"])
