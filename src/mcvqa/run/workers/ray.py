@@ -36,6 +36,7 @@ NAMESPACE = "mcvqa"
 MOST_DEATHS = 5  # of a worker in one task: one that dies more often has a permanent cause
 OWNER_LEAVES = 60.0  # seconds after which Ray has ended the actors of a main process that was killed
 STARTS_WITHIN = 60.0  # seconds, after which a line says that no worker has started
+ATTEMPTS, SERVER_DIED = 5, "Starting Ray client server failed"
 ANSWERS_WITHIN = 45.0  # seconds; Ray itself tries a host:port at which nothing listens for a quarter of an hour
 CONNECTS = """\
 import sys, ray
@@ -66,24 +67,43 @@ def connect(address: str) -> bool:
         raise ConfigError("executor=ray needs ray: pip install 'mcvqa[ray]'") from None
     if ray.is_initialized():
         return False
-    if address != "local":
-        _require_answer(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    package = files("mcvqa")
     try:
-        ray.init(
-            address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR,
-            runtime_env={"py_modules": [str(package)], "excludes": ["**/__pycache__"], "env_vars": {
-                "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "TQDM_MININTERVAL": "1", "TQDM_BAR_FORMAT": SHORT_BAR,
-            }},
-        )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise _no_cluster(address, " ".join(str(error).split())) from None
+        if address != "local":
+            _tried_again(_require_answer, address)
+        _tried_again(_init, address)
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():  # Ray sets its own, which would end the run without saving
                 signal.signal(number, handler)
     return True
+
+
+def _tried_again(connecting: Callable[[str], None], address: str) -> None:
+    """Call `connecting`, again if the cluster's server for this client dies at once: Ray forks it while other threads run."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            connecting(address)
+            return
+        except ConfigError as error:
+            if not left or SERVER_DIED not in str(error):
+                raise
+        time.sleep(1)
+
+
+def _init(address: str) -> None:
+    """Connect this process. Raises ConfigError as `connect` does."""
+    import ray
+
+    try:
+        ray.init(
+            address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR,
+            runtime_env={"py_modules": [str(files("mcvqa"))], "excludes": ["**/__pycache__"], "env_vars": {
+                "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "TQDM_MININTERVAL": "1", "TQDM_BAR_FORMAT": SHORT_BAR,
+            }},
+        )
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _no_cluster(address, " ".join(str(error).split())) from None
 
 
 def _require_answer(address: str) -> None:
