@@ -67,6 +67,7 @@ NOT_IN_NOTEBOOK = {
     "data.marks": "answers as marks, one column for each choice: write the right letter into one column, answer",
     "data.packed": "packed tables, .csv.gz and the like: unpack them",
     "data.picture_cells": "photographs inside the cells of a table: save them as files",
+    "data.pictures_as_png": "pictures in memory, for scripts",
     "data.json_shapes": "JSON files that are no list of objects",
     **dict.fromkeys(("model.augment", "data.image_changes"), "image_augmentation and own augmentation"),
     **dict.fromkeys(
