@@ -30,10 +30,11 @@ from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import read_questions
 from mcvqa.model.content import packaged_tiny
 from mcvqa.model.device import GIB, plan_device
-from mcvqa.model.load import ModelSize, load_base, load_encoder, measure_model
+from mcvqa.model.load import load_base, load_encoder
 from mcvqa.model.memory import MemoryPlan
 from mcvqa.model.plain import PlainMaker
 from mcvqa.model.rows import read_rows, rows_per_pass
+from mcvqa.model.size import ModelSize, measure_model
 from mcvqa.scenes.small import write_small_demo
 from mcvqa.scoring.orders import option_orders
 from mcvqa.training.job import FoldJob

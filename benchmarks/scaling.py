@@ -26,9 +26,10 @@ from mcvqa.config import Config, load_config, parse_changes
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.model.device import plan_device
 from mcvqa.model.fast.forward import answer_loss, read_letters
-from mcvqa.model.load import BaseModel, load_base, make_trainable, measure_model, remove_adapters
+from mcvqa.model.load import BaseModel, load_base, make_trainable, remove_adapters
 from mcvqa.model.memory import free_memory
 from mcvqa.model.rows import RowMaker
+from mcvqa.model.size import measure_model
 from mcvqa.model.vision.features import FeatureStore, finished, start_encoding
 from mcvqa.model.vision.tower import aligned
 from mcvqa.scoring.orders import option_orders

@@ -35,11 +35,13 @@ from mcvqa.data.questions import Question, read_questions
 from mcvqa.model.content import packaged_tiny
 from mcvqa.model.device import GIB, DevicePlan, plan_device
 from mcvqa.model.families.registry import FAMILIES
-from mcvqa.model.load import BaseModel, decoder_linears, load_base, load_encoder, measure_model, place_model
+from mcvqa.model.family_choice import decoder_linears
+from mcvqa.model.load import BaseModel, load_base, load_encoder
 from mcvqa.model.memory import MemoryPlan, free_memory
+from mcvqa.model.placement import divide, place_model, placement_lines, stages_of, weigh
 from mcvqa.model.rows import RowMaker, read_rows, rows_per_pass
+from mcvqa.model.size import measure_model
 from mcvqa.model.source import empty_model
-from mcvqa.model.split import divide, placement_lines, stages_of, weigh
 from mcvqa.model.vision.features import FeatureStore
 from mcvqa.scenes.small import write_small_demo
 from mcvqa.scoring.orders import option_orders

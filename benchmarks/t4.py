@@ -14,7 +14,8 @@ from mcvqa.base.budget import spell_duration
 from mcvqa.config import load_config
 from mcvqa.data.questions import Question, read_questions
 from mcvqa.model.families.family import Grid, image_grid
-from mcvqa.model.load import load_encoder, measure_model
+from mcvqa.model.load import load_encoder
+from mcvqa.model.size import measure_model
 from mcvqa.model.text.encode import Encoder
 from mcvqa.run.check import AGAIN_IN_BLOCKS, estimate_time
 from mcvqa.scoring.orders import tta_plan

@@ -16,6 +16,7 @@ import types
 import venv
 import zipfile
 from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,11 @@ def code_of(source: str, without: tuple[str, ...] = ()) -> list[str]:
     body = [node for node in tree.body if not isinstance(node, (ast.Import, ast.ImportFrom))
             and not set(without) & bound_names(ast.unparse(node)).keys()]
     return [ast.dump(node) for node in body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Imports within functions count; only what the notebook leaves out may import the module that calls it."""
+    TopologicalSorter({name: Module(name).imported for name in map(module_name, MODULES)}).prepare()
 
 
 def test_every_part_of_every_module_is_there_once():

@@ -29,6 +29,7 @@ import keyword
 import re
 import sys
 import tokenize
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -470,7 +471,7 @@ PART = re.compile(r"<!-- part: (\S+) / (.+) -->")
 ORDER = re.compile(r"^(```python(?: hidden)?\n.*?^```$|<!-- (?:module|part): .*? -->$)", re.MULTILINE | re.DOTALL)
 
 
-LARGEST_SHARED_CELL = 40_000  # bytes of modules that share a cell: larger ones would be long to read, smaller ones too many
+LARGEST_SHARED_CELL = 50_000  # bytes of modules that share a cell: larger ones would be long to read, smaller ones too many
 
 
 @dataclass(frozen=True)
@@ -514,9 +515,18 @@ def by_folder(pieces: list[Piece]) -> list[Piece]:
     ordered: list[Piece] = []
     while left := [piece for piece in pieces if piece not in ordered]:
         ready = [piece for at, piece in enumerate(left) if not any(map(piece.needs, left[:at]))]
-        folder = ordered[-1].folder if ordered else ""
-        ordered.append(next((piece for piece in ready if piece.folder == folder), ready[0]))
+        folders = Counter(piece.folder for piece in left)  # the folder of which the largest share can stand together
+        ordered += max((_of_folder(one.folder, left) for one in ready), key=lambda run: len(run) / folders[run[0].folder])
     return ordered
+
+
+def _of_folder(folder: str, left: list[Piece]) -> list[Piece]:
+    """The pieces of a folder that can come next, one after the other."""
+    waiting: list[Piece] = []
+    for piece in left:
+        if piece.folder != folder or any(map(piece.needs, waiting)):
+            waiting.append(piece)
+    return [piece for piece in left if piece not in waiting]
 
 
 def as_shown(code: str) -> str:

@@ -26,7 +26,8 @@ from tests.run.conftest import blank_each, figures_made_by  # noqa: E402
 from mcvqa.base.files import write_text  # noqa: E402
 from mcvqa.config import Config, McvqaError  # noqa: E402
 from mcvqa.model.coverage import adapter_coverage  # noqa: E402
-from mcvqa.model.load import load_encoder, takes_fast_path  # noqa: E402
+from mcvqa.model.family_choice import takes_fast_path  # noqa: E402
+from mcvqa.model.load import load_encoder  # noqa: E402
 from mcvqa.run.steps import run  # noqa: E402
 
 PAGE = ROOT / "docs" / "models.md"

@@ -184,6 +184,7 @@ def test_a_question_that_is_no_text(answerer, dataset):
 
 @pytest.mark.parametrize(("image", "message"), [
     ("nowhere.jpg", "no such file"), (b"no picture at all", "a text, not a picture"), (b"", "empty file"), (7, "a path, bytes"),
+    ("https://a.org/1.jpg", "^https://a.org/1.jpg: a web address"),
 ])
 def test_photographs_that_cannot_be_read(answerer, image, message):
     with pytest.raises((ImageError, DataError), match=message):

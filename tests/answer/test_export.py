@@ -90,6 +90,19 @@ def test_infer_shows_transparency_on_white_too(trained, exported, rows, tmp_path
     require_same_answers(Answerer(trained, use_tta=False), [row], [found], 0.01)
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("values", [
+    np.arange(4096, dtype=np.uint16).reshape(64, 64), np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64),
+    np.zeros((2, 500, 3), np.uint8),
+])
+def test_infer_refuses_pictures_that_it_would_show_otherwise(exported, rows, tmp_path, values):
+    """Pillow makes all above 255 white, and the answer would be that of a white picture; strips are padded in training."""
+    Image.fromarray(values).save(tmp_path / "x-ray.tiff")
+    names = runpy.run_path(str(exported["merged"] / "infer.py"))
+    with pytest.raises(ValueError, match=r"x-ray\.tiff has more than 8 bits per channel, or is a strip"):
+        names["letter_probabilities"](names["load_exported"](exported["merged"]), str(tmp_path / "x-ray.tiff"), *rows[0][1:])
+
+
 WITHOUT_PACKAGE = """
 import json, runpy, sys
 sys.modules['mcvqa'] = None

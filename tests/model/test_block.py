@@ -7,11 +7,12 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from mcvqa.base.files import file_hash
+from mcvqa.model.adapters import trained_parameters
 from mcvqa.model.device import plan_device
 from mcvqa.model.fast.block import Block, FrozenWeight, Projections, pack
 from mcvqa.model.fast.dropout import draw_dropout
 from mcvqa.model.fast.forward import answer_loss
-from mcvqa.model.load import load_base, make_trainable, trained_parameters
+from mcvqa.model.load import load_base, make_trainable
 from tests.model.small import ROWS, answering, batch_of, small_model, small_pictures
 
 LANGUAGE = r"model\.language_model\.layers\.\d+\.\w+\.({})"

@@ -4,7 +4,7 @@ import pytest
 from mcvqa.config import Config
 from mcvqa.model.catalog import KNOWN_MODELS, list_models
 from mcvqa.model.device import GIB
-from mcvqa.model.load import measure_model
+from mcvqa.model.size import measure_model
 from tests.model.model_sizes import SIZES
 
 

@@ -13,21 +13,15 @@ from torch import nn
 from transformers import AutoModelForImageTextToText
 
 from mcvqa.config import Config
+from mcvqa.model.adapters import adapter_settings, with_adapters
 from mcvqa.model.experts import STACKS, stacked_experts
 from mcvqa.model.families.family import FamilyError
 from mcvqa.model.families.registry import FAMILIES as FAMILIES_HERE
+from mcvqa.model.family_choice import family_of
 from mcvqa.model.fast.overflow import run_in_float32
-from mcvqa.model.load import (
-    ModelError,
-    adapter_settings,
-    family_of,
-    four_bit_settings,
-    measure_model,
-    patch_bitsandbytes,
-    verify_quantization,
-    with_adapters,
-)
+from mcvqa.model.load import ModelError, four_bit_settings, patch_bitsandbytes, verify_quantization
 from mcvqa.model.packed_experts import dequantized, limit_products, packed_experts_forward, packed_stack
+from mcvqa.model.size import measure_model
 from mcvqa.model.source import require_whole_model
 from tests.model.family_parts import DELTA, model_of, rope
 from tests.model.other_families import TEXT

@@ -17,11 +17,13 @@ from transformers import AutoModelForImageTextToText
 
 from mcvqa.config import Config
 from mcvqa.data.images import ImageFolder, survey_images
+from mcvqa.model.adapters import trained_parameters
 from mcvqa.model.device import plan_device
 from mcvqa.model.families.family import image_grid, token_positions
 from mcvqa.model.families.registry import FAMILIES
+from mcvqa.model.family_choice import decoder_linears, family_of, takes_fast_path
 from mcvqa.model.fast.forward import answer_loss
-from mcvqa.model.load import decoder_linears, family_of, load_base, takes_fast_path, trained_parameters
+from mcvqa.model.load import load_base
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.vision.features import FeatureStore
 from mcvqa.model.vision.patches import ImageInputs

@@ -10,12 +10,13 @@ import warnings
 import bitsandbytes
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 
 from mcvqa.config import LANGUAGE_PROJECTIONS, Config
 from mcvqa.model import device, load
+from mcvqa.model.adapters import adapter_settings, trained_parameters
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
 from mcvqa.model.families.registry import FAMILIES
 from mcvqa.model.load import (
@@ -24,12 +25,11 @@ from mcvqa.model.load import (
     load_adapter,
     load_base,
     make_trainable,
-    measure_model,
     model_folder,
     remove_adapters,
-    trained_parameters,
     verify_quantization,
 )
+from mcvqa.model.size import choose_weights, measure_model
 from mcvqa.model.vision.features import weights_hash
 from mcvqa.training.checkpoint import CheckpointError, load_trained, save_trained
 
@@ -61,7 +61,7 @@ def test_bare_suffixes_would_reach_the_vision_tower():
 
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(QWEN_3B)
-    adapted = load.get_peft_model(model, load.adapter_settings(Config(), Careless()), low_cpu_mem_usage=True)
+    adapted = get_peft_model(model, adapter_settings(Config(), Careless()), low_cpu_mem_usage=True)
     assert sum(p.numel() for p in trained_parameters(adapted).values()) == 18_576_384
 
 
@@ -226,8 +226,8 @@ def test_4_bit_weights_where_the_full_ones_do_not_fit(memory, four_bit, monkeypa
     """Qwen2.5-VL-3B: 3.75 billion weights, 7.0 GiB in float16."""
     monkeypatch.setattr(device, "find_spec", lambda name: True)
     undecided = DevicePlan("cuda", torch.float16, memory * GIB, None, True, 0, ())
-    plan = load.choose_weights(Config(), undecided, QWEN_3B)
-    assert plan.four_bit is four_bit and load.choose_weights(Config(), plan, QWEN_3B) is plan
+    plan = choose_weights(Config(), undecided, QWEN_3B)
+    assert plan.four_bit is four_bit and choose_weights(Config(), plan, QWEN_3B) is plan
     fit = "do not fit" if four_bit else "fit"
     assert plan.reasons == (
         f"4-bit weights {'on' if four_bit else 'off'}: 7.0 GiB of weights in float16 + 0.3 GiB training state + 3 GiB for "
@@ -237,10 +237,10 @@ def test_4_bit_weights_where_the_full_ones_do_not_fit(memory, four_bit, monkeypa
 
 def test_4_bit_weights_are_no_way_to_train_all_weights_and_need_their_library(monkeypatch):
     undecided = DevicePlan("cuda", torch.float16, 8 * GIB, None, True, 0, ())
-    assert load.choose_weights(Config(lora_r=0), undecided, QWEN_3B).four_bit is False
+    assert choose_weights(Config(lora_r=0), undecided, QWEN_3B).four_bit is False
     monkeypatch.setattr(device, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"do not fit into 8.0 GiB\) need bitsandbytes: pip install"):
-        load.choose_weights(Config(), undecided, QWEN_3B)
+        choose_weights(Config(), undecided, QWEN_3B)
 
 
 @pytest.mark.parametrize("lora_r", [4, 0], ids=["blocks", "the library's layers"])

@@ -15,25 +15,16 @@ from mcvqa.data.answers import LETTERS
 from mcvqa.data.images import ImageFolder, survey_images
 from mcvqa.data.questions import Question
 from mcvqa.model import load
+from mcvqa.model.adapters import trained_parameters, with_adapters
 from mcvqa.model.device import plan_device
 from mcvqa.model.families.family import FamilyError
 from mcvqa.model.families.registry import plain_family
+from mcvqa.model.family_choice import decoder_linears, family_of
 from mcvqa.model.fast.forward import read_letters
-from mcvqa.model.load import (
-    ModelError,
-    decoder_linears,
-    family_of,
-    load_adapter,
-    load_base,
-    load_processor,
-    make_trainable,
-    measure_model,
-    remove_adapters,
-    trained_parameters,
-    with_adapters,
-)
+from mcvqa.model.load import ModelError, load_adapter, load_base, load_processor, make_trainable, remove_adapters
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder, PlainMaker
 from mcvqa.model.rows import read_rows, training_row
+from mcvqa.model.size import measure_model
 from mcvqa.model.text.encode import AlignmentError
 from mcvqa.scoring.generated import generate_answer
 from mcvqa.scoring.score import score_questions

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 from mcvqa.data.images import ImageFolder, survey_images
+from mcvqa.model.adapters import trained_parameters
 from mcvqa.model.content import packaged_tiny
 from mcvqa.model.device import plan_device
 from mcvqa.model.fast.forward import answer_loss, read_letters
-from mcvqa.model.load import load_base, load_encoder, make_trainable, remove_adapters, trained_parameters
+from mcvqa.model.load import load_base, load_encoder, make_trainable, remove_adapters
 from mcvqa.model.published import unpack_linears
 from mcvqa.model.rows import RowMaker
 from mcvqa.model.source import ModelError, require_whole_model

@@ -9,11 +9,13 @@ import torch
 from mcvqa.base.files import RunLog
 from mcvqa.config import LANGUAGE_PROJECTIONS
 from mcvqa.data.images import ImageFolder, survey_images
+from mcvqa.model.adapters import trained_parameters
 from mcvqa.model.device import plan_device
 from mcvqa.model.families.family import token_positions
 from mcvqa.model.fast.forward import AnswerModel, answer_loss
-from mcvqa.model.load import load_base, make_trainable, measure_model, remove_adapters, trained_parameters
+from mcvqa.model.load import load_base, make_trainable, remove_adapters
 from mcvqa.model.rows import RowMaker
+from mcvqa.model.size import measure_model
 from mcvqa.model.vision.features import FeatureStore, bytes_needed
 from mcvqa.model.vision.patches import ImageInputs
 from mcvqa.scoring.generated import generate_answer

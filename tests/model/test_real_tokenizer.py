@@ -9,7 +9,8 @@ import pytest
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import read_questions
-from mcvqa.model.load import load_encoder, measure_model
+from mcvqa.model.load import load_encoder
+from mcvqa.model.size import measure_model
 
 SHARED = Path(__file__).parents[3] / "shared"
 pytestmark = [

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from mcvqa.config import Config
 from mcvqa.model.content import require_model_folder
 from mcvqa.model.device import plan_device
-from mcvqa.model.load import load_base, load_encoder, measure_model
+from mcvqa.model.load import load_base, load_encoder
+from mcvqa.model.size import measure_model
 from mcvqa.model.source import ModelError, model_folder, read_model_config, require_whole_model
 
 FILE, LAYER = "model.safetensors", "model.layers.3.mlp.up_proj.weight"

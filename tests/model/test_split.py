@@ -17,10 +17,12 @@ from mcvqa.model import load, split, split_recorded
 from mcvqa.model.device import GIB, DeviceError, DevicePlan
 from mcvqa.model.families.registry import FAMILIES
 from mcvqa.model.fast.forward import AnswerModel, collate, letter_logprobs
+from mcvqa.model.halving import HalvingReader
 from mcvqa.model.memory import Trial
-from mcvqa.model.rows import HalvingReader, read_rows
+from mcvqa.model.placement import Stage, Weights, divide
+from mcvqa.model.rows import read_rows
 from mcvqa.model.source import ModelError, empty_model
-from mcvqa.model.split import SplitAnswerModel, Stage, Weights, divide
+from mcvqa.model.split import SplitAnswerModel
 from mcvqa.model.vision.tower import tower_features
 from mcvqa.training.step import weighted_loss
 from tests.model.model_sizes import SIZES

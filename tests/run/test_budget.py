@@ -28,7 +28,7 @@ from mcvqa.base.budget import (
 from mcvqa.base.files import read_json
 from mcvqa.config import Config, ConfigError
 from mcvqa.data.questions import read_questions
-from mcvqa.model import rows as model_rows
+from mcvqa.model import halving
 from mcvqa.model.vision.features import FeatureStore
 from mcvqa.report.submission import validate_submission
 from mcvqa.run import execution, parts, steps
@@ -138,7 +138,7 @@ class Clock:
         for module in ("run.model_side", "run.project", "run.score", "run.train", "training.job", "training.evaluate"):
             monkeypatch.setattr(f"mcvqa.{module}.time", SimpleNamespace(monotonic=lambda: self.now, time=time.time))
         monkeypatch.setattr("mcvqa.run.steps.Alarm", lambda _: Alarm(math.inf))  # of a real clock; here the plan alone must hold
-        step, read, fill = Stepper.step, model_rows.read_letters, FeatureStore.fill
+        step, read, fill = Stepper.step, halving.read_letters, FeatureStore.fill
 
         def slow_fill(store: FeatureStore, *given, **named):
             made = fill(store, *given, **named)
@@ -155,7 +155,7 @@ class Clock:
 
         monkeypatch.setattr(FeatureStore, "fill", slow_fill)
         monkeypatch.setattr(Stepper, "step", slow_step)
-        monkeypatch.setattr(model_rows, "read_letters", slow_read)
+        monkeypatch.setattr(halving, "read_letters", slow_read)
 
 
 @pytest.fixture(scope="module")

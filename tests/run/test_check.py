@@ -15,8 +15,8 @@ from mcvqa.data.answers import LETTERS
 from mcvqa.data.questions import read_questions
 from mcvqa.model.content import packaged_tiny
 from mcvqa.model.device import GIB, DevicePlan
-from mcvqa.model.load import measure_model
 from mcvqa.model.rows import RowMaker
+from mcvqa.model.size import measure_model
 from mcvqa.run.check import check_memory, check_run
 from mcvqa.run.division import too_small_to_divide
 from mcvqa.run.lengths import kept_values

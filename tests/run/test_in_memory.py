@@ -158,6 +158,12 @@ def test_what_is_no_table_is_named(tmp_path):
         with_tables(Config(output_dir=str(tmp_path)), train=[1, 2])
 
 
+@pytest.mark.parametrize("columns", [[], ["id", "image", "question", "a", "b"]])
+def test_a_table_without_rows_is_named(columns, tmp_path):
+    with pytest.raises(DataError, match=r"^test \(in memory\) has no rows\.$"):
+        with_tables(Config(output_dir=str(tmp_path)), test=pd.DataFrame(columns=columns))
+
+
 def test_missing_values_of_any_dtype_are_empty_cells(dataset, frames, tmp_path):
     """pandas.NA, of Int64 and string columns, cannot be compared and ended in a TypeError."""
     train = frames["train"].assign(number=range(len(frames["train"]))).convert_dtypes()

@@ -8,7 +8,8 @@ import pytest
 from mcvqa import run
 from mcvqa.config import Config
 from mcvqa.model.device import plan_device
-from mcvqa.model.load import choose_weights, load_encoder, measure_model
+from mcvqa.model.load import load_encoder
+from mcvqa.model.size import choose_weights, measure_model
 from mcvqa.run.alignment import maker_without_weights
 from mcvqa.run.check import check_run
 from mcvqa.run.dataset import RunData, read_data

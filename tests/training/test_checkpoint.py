@@ -4,7 +4,8 @@ import os
 import pytest
 import torch
 
-from mcvqa.model.load import make_trainable, remove_adapters, trained_parameters
+from mcvqa.model.adapters import trained_parameters
+from mcvqa.model.load import make_trainable, remove_adapters
 from mcvqa.training import checkpoint
 from mcvqa.training.checkpoint import (
     MANIFEST,

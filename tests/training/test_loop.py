@@ -14,9 +14,9 @@ from mcvqa.base.files import read_json
 from mcvqa.base.uncertainty import unpack_right
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
+from mcvqa.model.adapters import trained_parameters
 from mcvqa.model.device import GIB
 from mcvqa.model.fast.forward import AnswerModel
-from mcvqa.model.load import trained_parameters
 from mcvqa.model.memory import MemoryPlan, Trial
 from mcvqa.model.rows import TrainingRows, epoch_windows, longest_training_rows, training_row
 from mcvqa.training import micro_batch, resume

@@ -13,7 +13,7 @@ from mcvqa.base.files import atomic_path, file_stamp
 from mcvqa.config import Config
 from mcvqa.data.answers import LETTERS
 from mcvqa.data.image_paths import SplitRows, find_photographs
-from mcvqa.data.images import ImageError, ImageRecord, survey_files
+from mcvqa.data.images import ImageError, ImageRecord, survey_files, web_address
 from mcvqa.data.locate import find_data, unpack_archive
 from mcvqa.data.pictures_as_png import picture_as_png
 from mcvqa.data.questions import Question, read_questions
@@ -151,7 +151,10 @@ class Photographs:
 
         Raises:
             DataError: it is something else.
+            ImageError: it is a web address.
         """
+        if isinstance(image, str) and (problem := web_address(image)):
+            raise ImageError(image, problem)
         if isinstance(image, (str, Path)):
             return Path(image)
         if not isinstance(image, (bytes, Image.Image)):

@@ -22,12 +22,13 @@ def how_to_ask(base: BaseModel, config: Config, dtype: str) -> dict[str, Any]:
         config: settings of the run, with its prompts.
         dtype: name of the number format of the weights.
     """
-    fast = not isinstance(base.encoder, PlainEncoder)
-    template = base.encoder.template
+    template, fast = base.encoder.template, not isinstance(base.encoder, PlainEncoder)
+    prompt = prompt_to_fill(template, with_image=True)
     return {
         "base_model": hub_name(config), "dtype": dtype, "system_prompt": config.system_prompt,
-        "user_prompt": config.user_prompt or KOREAN_PROMPT, "prompt": prompt_to_fill(template, with_image=True),
+        "user_prompt": config.user_prompt or KOREAN_PROMPT, "prompt": prompt,
         "prompt_without_photograph": prompt_to_fill(template, with_image=False), "special": template.special,
+        "add_special_tokens": base.encoder.adds_special_tokens(prompt) if isinstance(base.encoder, PlainEncoder) else False,
         "letters": base.encoder.letter_tokens.tolist(), "pixels": config.image_size**2 if fast else 0,
         "merge": base.merge if fast else 0,
         "image_token": base.tokenizer.convert_ids_to_tokens(base.image_token_id) if fast else "",

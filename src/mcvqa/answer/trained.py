@@ -13,9 +13,10 @@ from mcvqa.config import Config, ConfigError, settings_hash, weight_changes
 from mcvqa.data.folds import FINAL, fold_title
 from mcvqa.data.images import ImageRecord
 from mcvqa.data.questions import Question
+from mcvqa.model.adapters import vision_is_frozen
 from mcvqa.model.device import plan_device
 from mcvqa.model.distributed import by_each, by_main, process_share
-from mcvqa.model.load import load_base, remove_adapters, vision_is_frozen
+from mcvqa.model.load import load_base, remove_adapters
 from mcvqa.model.rows import KnownPasses
 from mcvqa.model.vision.features import bytes_needed
 from mcvqa.run.model_side import LoadedModel, plan_weights, with_photographs

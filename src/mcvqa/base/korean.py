@@ -345,7 +345,7 @@ KOREAN = {
         "{}을 거부했습니다: {} MB가 {} MB가 되어 {}배가 넘습니다. 믿을 수 있는 파일이라면 직접 압축을 푸세요.",
     "{} needs {} GB in {}; {} GB are free.": "{0}을 풀려면 {2}에 {1} GB가 필요한데 {3} GB가 남았습니다.",
     "{} cannot be unpacked: {}. Is it a complete .zip? Download it again.": "{}을 풀 수 없습니다: {}. .zip이 온전한가요? 다시 내려받으세요.",
-    "{} has no rows below its header ({}).": "{}에 머리글({}) 아래 행이 없습니다.", "{} is empty.": "{}이 비어 있습니다.",
+    "{} has no rows below its header ({}).": "{}에 머리글({}) 아래 행이 없습니다.", "{} has no rows.": "{}에 행이 없습니다.", "{} is empty.": "{}이 비어 있습니다.",
     "{} has the columns {}; {}: {}.": "{}의 열은 {}입니다. {}: {}.", "There is no file {}.": "파일 {}이 없습니다.",
     "{} cannot be read: {}.": "{}을 읽을 수 없습니다: {}.", "{} cannot be read ({})": "{}을 읽을 수 없습니다({})",
     "{}. Save it again as 'CSV UTF-8'.": "{}. 'CSV UTF-8'로 다시 저장하세요.",

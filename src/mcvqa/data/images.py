@@ -273,6 +273,11 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 OUTSIDE = "points outside the data folder"  # how the reason of a refused path starts
 
 
+def web_address(written: str) -> str:
+    """Return what is wrong with a path that is a web address; empty for others."""
+    return "a web address; download the picture and write its file name" if re.match(r"\s*https?://", written) else ""
+
+
 class ImageFolder:
     """Lists the files below a data folder once, and finds them by the paths in a CSV."""
 
@@ -324,10 +329,8 @@ class ImageFolder:
             kind = special_file(real) if real.is_relative_to(base) else f"{OUTSIDE} through a link"
         except (OSError, RuntimeError):  # a name that is too long, links in a circle
             kind = "no such file"
-        if kind == "no such file" and re.match(r"https?://", written.strip()):
-            kind = "a web address; download the picture and write its file name"
         if kind:
-            raise ImageError(written, kind)
+            raise ImageError(written, (kind == "no such file" and web_address(written)) or kind)
         return path
 
     def match(self, written: str) -> PurePosixPath | None:

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from mcvqa.model.device import GIB
 from mcvqa.model.families.registry import FAMILIES
-from mcvqa.model.load import ACTIVATION_MEMORY, NF4_BYTES
+from mcvqa.model.size import ACTIVATION_MEMORY, NF4_BYTES
 
 
 @dataclass(frozen=True)

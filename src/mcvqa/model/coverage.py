@@ -6,7 +6,8 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
 
 from mcvqa.config import EXPERTS, Config
-from mcvqa.model.load import decoder_linears, family_of, with_adapters
+from mcvqa.model.adapters import with_adapters
+from mcvqa.model.family_choice import decoder_linears, family_of
 from mcvqa.model.source import empty_model
 
 

@@ -1,34 +1,33 @@
-"""Loads the base model with full or 4-bit weights, and adds LoRA adapters."""
-import contextlib
+"""Loads the base model with full or 4-bit weights, and trained weights into it."""
 import functools
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from accelerate.hooks import remove_hook_from_module
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # in 5.5.4 the other name wants torchvision
 
-from mcvqa.config import EXPERTS, Config
-from mcvqa.model.device import GIB, DevicePlan, apply_device, seeded
+from mcvqa.config import Config
+from mcvqa.model.adapters import adding_adapters, with_adapters
+from mcvqa.model.device import DevicePlan, apply_device, seeded
 from mcvqa.model.families.family import Family
-from mcvqa.model.families.registry import FAMILIES, plain_family
+from mcvqa.model.family_choice import decoder_linears, family_of, takes_fast_path
 from mcvqa.model.fast.block import blocks_suit
 from mcvqa.model.fast.forward import Answering, AnswerModel
 from mcvqa.model.fast.layout import EVERY_TOKEN_ONCE
 from mcvqa.model.fast.overflow import cast_weights
-from mcvqa.model.memory import MARGIN
+from mcvqa.model.placement import place_model
 from mcvqa.model.plain import PlainAnswerModel, PlainEncoder
-from mcvqa.model.published import FOUR_BIT, as_loaded, layer_on_cpu, packing_settings, published_bits, unpack_linears
+from mcvqa.model.published import as_loaded, layer_on_cpu, published_bits, unpack_linears
 from mcvqa.model.source import (
     ModelError,
-    empty_model,
     hub_revision,
     loading_model,
     model_folder,
@@ -39,6 +38,7 @@ from mcvqa.model.source import (
     require_whole_files,
     require_whole_model,
 )
+from mcvqa.model.split import SplitAnswerModel
 from mcvqa.model.text.encode import Encoder
 
 # the implementation of image processors without torchvision; the other one gives slightly different pixels
@@ -85,8 +85,6 @@ class BaseModel:
         if self.family.vision is None:
             return PlainAnswerModel(model, self.family)
         if self.plan.stages:
-            from mcvqa.model.split import SplitAnswerModel
-
             return SplitAnswerModel(model, self.family, self.image_token_id, self.plan)
         return AnswerModel(model, self.family, self.image_token_id)
 
@@ -104,58 +102,6 @@ def check_transformers() -> None:
             f"transformers {transformers.__version__} computes wrong image positions (5.4.0 to 5.5.3 do). "
             "Fix: pip install 'transformers>=5.5.4' and restart."
         )
-
-
-def takes_fast_path(model_config: Any, config: Config) -> bool:
-    """Return whether the model's family has an optimized path that supports these settings.
-
-    DoRA is computed by PEFT's layers in the library's model, which cannot read the batches of a recurrent family.
-    """
-    family = FAMILIES.get(model_config.model_type)
-    return family is not None and not (family.recurrent and config.use_dora)
-
-
-def path_note(model_config: Any, config: Config) -> str:
-    """Note if the run cannot use the optimized path fully, with the reason; empty: it can."""
-    if not takes_fast_path(model_config, config):
-        why = "has no fast path" if model_config.model_type not in FAMILIES else "does not use its fast path with use_dora=true"
-        return f"{model_config.model_type} {why}: every prompt is encoded with its own photograph"
-    slower = "use_dora=true uses PEFT's layers instead of the fast ones; prompts and image features are still shared"
-    return slower if config.use_dora else ""
-
-
-def family_of(model_config: Any, config: Config, model: Any = None) -> Family:
-    """Find the family of a model.
-
-    Args:
-        model_config: configuration of the model.
-        config: all settings.
-        model: an empty model, if there is one already.
-
-    Raises:
-        FamilyError: models of this type cannot be trained.
-    """
-    if takes_fast_path(model_config, config):
-        return FAMILIES[model_config.model_type]
-    model = model or empty_model(model_config)
-    decoder = model.get_decoder()
-    language = next(name for name, module in model.named_modules() if module is decoder)
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    # a router may be a linear layer with another forward(): no adapters or 4-bit weights fit it
-    others = [name for name, module in linears.items() if type(module).forward is not nn.Linear.forward]
-    family = plain_family(model_config.model_type, language, [name for name in linears if name not in others])
-    family = replace(family, unquantised=(*family.unquantised, *others))
-    if any(hasattr(module, "has_gate") for module in model.modules()):  # the library's mark of experts
-        from mcvqa.model.experts import paths_of_stacks
-
-        family = replace(family, experts=paths_of_stacks(model, family.decoder_layers))
-    return family
-
-
-def decoder_linears(model: nn.Module, family: Family) -> dict[str, nn.Linear]:
-    """Return the linear layers of the language model's decoder, by path."""
-    inside = [(name, module) for name, module in model.named_modules() if name.startswith(family.decoder_layers)]
-    return {name: module for name, module in inside if isinstance(module, nn.Linear) and name not in family.unquantised}
 
 
 def load_encoder(config: Config) -> tuple[Encoder | PlainEncoder, Any, Any]:
@@ -334,50 +280,6 @@ def verify_quantization(model: nn.Module, family: Family, *, all_of_them: bool =
 
 
 # %% trained weights
-def adapter_settings(config: Config, family: Family) -> LoraConfig:
-    """Make the settings of LoRA (arXiv:2106.09685) on the language model's projections, by full path.
-
-    Optional are rsLoRA (arXiv:2312.03732) and DoRA (arXiv:2402.09353).
-
-    Args:
-        config: all settings.
-        family: family of the model.
-    """
-    names, stacks, vision = config.target_modules, None, config.lora_vision
-    if EXPERTS in names:
-        from mcvqa.model.experts import adapted_experts
-
-        names, stacks = adapted_experts(config, family)
-    return LoraConfig(
-        r=config.lora_r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, bias="none",
-        target_modules=family.adapter_pattern(names, vision=vision) if names or vision else [], target_parameters=stacks,
-        task_type="CAUSAL_LM", use_rslora=config.use_rslora, use_dora=config.use_dora,
-    )
-
-
-def adding_adapters(model: nn.Module, family: Family) -> contextlib.AbstractContextManager:
-    """Within the block, PEFT can add adapters to experts in 4 bits."""
-    if not family.experts:
-        return contextlib.nullcontext()
-    from mcvqa.model.packed_experts import adapting_packed_experts
-
-    return adapting_packed_experts(model)
-
-
-def with_adapters(model: nn.Module, config: Config, family: Family, **options: Any) -> PeftModel:
-    """Add new adapters to the model.
-
-    Args:
-        model: the base model.
-        config: all settings.
-        family: family of the model.
-        options: passed on to get_peft_model.
-    """
-    with warnings.catch_warnings(), adding_adapters(model, family):
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
-        return get_peft_model(model, adapter_settings(config, family), **options)
-
-
 def make_trainable(base: BaseModel, config: Config, seed: int, start: Path | None = None) -> nn.Module:
     """Add adapters to the base model or, with lora_r=0, make all of its weights trainable.
 
@@ -458,144 +360,3 @@ def remove_adapters(base: BaseModel, model: nn.Module) -> None:
         model.unload()
         if hasattr(base.model, "peft_config"):
             del base.model.peft_config
-
-
-def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def vision_is_frozen(config: Config) -> bool:
-    """Return whether image features do not change during training, so that they need to be computed only once."""
-    return config.lora_r > 0 and not config.lora_vision
-
-
-# %% sizes without weights
-# NF4: 4 bits a weight and a float32 per 64 weights; with double quantization a byte per 64, and a float32 per 256 of these
-NF4_BYTES, NESTED_NF4_BYTES = (4 + 32 / 64) / 8, (4 + 8 / 64 + 32 / (64 * 256)) / 8  # arXiv:2305.14314
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """Counts the parameters of a model and of its trained part.
-
-    Attributes:
-        language_linears: parameters in linear layers of the language model.
-        vision: parameters in the vision tower.
-        rest: parameters everywhere else.
-        trained: trained parameters.
-        averages: number of averages kept of the trained weights (EMA, SWA).
-        four_bits: bytes per 4-bit weight.
-        experts: parameters in experts that 4-bit loading quantizes (experts.py).
-        routed: share of them that computes a token.
-    """
-
-    language_linears: int
-    vision: int
-    rest: int
-    trained: int
-    averages: int = 0
-    four_bits: float = NF4_BYTES
-    experts: int = 0
-    routed: float = 0.0
-
-    def weight_bytes(self, plan: DevicePlan) -> int:
-        """Return the memory of the frozen weights."""
-        each, packed = plan.dtype.itemsize, self.language_linears + self.experts
-        return int(packed * (self.four_bits if plan.four_bit else each) + self.rest * each)
-
-    @property
-    def training_bytes(self) -> int:
-        """Bytes for the float32 weight, gradient, AdamW's two moments and the averages of each trained parameter."""
-        return 4 * (4 + self.averages) * self.trained
-
-
-# Memory of a step besides weights and training state: half a GiB for CUDA, and activations of some rows of a 3B model without
-# checkpointing (about 1.5 GiB per 300 tokens) or of a larger one with it. If less were free, 4-bit weights would gain more
-# than dequantizing them in every pass costs.
-ACTIVATION_MEMORY = 3 * GIB
-LEAST_ROOM = 2 * GIB  # the same with 4-bit weights and checkpointing
-
-
-def choose_weights(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
-    """Decide on 4-bit weights, unless the plan has: they are used if full weights would not leave enough memory.
-
-    Args:
-        config: all settings.
-        plan: device and precision.
-        model_config: configuration of the model.
-        size: size of the model, if it is known already.
-
-    Returns:
-        The plan with the decision.
-
-    Raises:
-        DeviceError: 4-bit weights are needed, and bitsandbytes is missing.
-        ModelError: the model is published with quantized weights that do not fit the settings.
-    """
-    bits = published_bits(model_config)
-    if bits == FOUR_BIT and config.quantization != "none" and config.lora_r > 0:
-        return plan if plan.four_bit else plan.with_weights(True, "the model is published that way")
-    if bits and plan.four_bit:
-        raise ModelError(
-            f"quantization=4bit needs unquantized weights, but {config.model_id!r} has {bits} weights, which are dequantized: "
-            "set quantization=none, or model_id to the original model."
-        )
-    if bits and plan.four_bit is None:
-        return plan.with_weights(False, f"the model's {bits} weights are dequantized")
-    if plan.four_bit is not None:
-        return plan
-    if config.lora_r == 0:
-        return plan.with_weights(False, "lora_r=0 trains all weights, which is impossible with 4-bit weights")
-    size = size or measure_model(model_config, config)
-    weights, memory = size.weight_bytes(replace(plan, four_bit=False)), plan.memory * config.gpus_at_least
-    fits = weights + size.training_bytes + ACTIVATION_MEMORY <= memory
-    return plan.with_weights(not fits, (
-        f"{weights / GIB:.1f} GiB of weights in {str(plan.dtype).removeprefix('torch.')} + {size.training_bytes / GIB:.1f} GiB "
-        f"training state + {ACTIVATION_MEMORY / GIB:.0f} GiB for activations {'fit' if fits else 'do not fit'} into "
-        f"{memory / GIB:.1f} GiB"
-    ))
-
-
-def place_model(config: Config, plan: DevicePlan, model_config: Any, size: ModelSize | None = None) -> DevicePlan:
-    """Complete the plan with the choice of weights and, for a model larger than one GPU, with the GPUs of its layers.
-
-    Args:
-        config, plan, model_config, size: see `choose_weights`.
-
-    Raises:
-        DeviceError, ModelError: from choose_weights and spread.
-    """
-    plan = choose_weights(config, plan, model_config, size)
-    if plan.stages or config.gpus_per_model == "1":
-        return plan
-    if config.gpus_per_model == "auto":
-        if plan.device != "cuda" or torch.cuda.device_count() == 1:
-            return plan
-        size = size or measure_model(model_config, config)
-        if size.weight_bytes(plan) + size.training_bytes + LEAST_ROOM <= MARGIN * plan.memory:
-            return plan
-    from mcvqa.model.split import spread
-
-    return spread(config, plan, model_config, size)
-
-
-def measure_model(model_config: Any, config: Config) -> ModelSize:
-    """Count the parameters on an empty model, without weights."""
-    model = empty_model(model_config)
-    family = family_of(model_config, config, model)
-    linears = sum(linear.weight.numel() for linear in decoder_linears(model, family).values())
-    total = sum(p.numel() for p in model.parameters())
-    experts, routed = 0, 0.0
-    if family.experts and not published_bits(model_config):
-        from mcvqa.model.experts import count_experts
-
-        experts, routed = count_experts(model, family.decoder_layers)
-    language = {*model.get_submodule(family.language).parameters(), *model.get_output_embeddings().parameters()}
-    vision = total - sum(p.numel() for p in language)  # the tower and its projector
-    if config.lora_r > 0:
-        model = with_adapters(model, config, family, low_cpu_mem_usage=True)
-    trained = sum(p.numel() for p in trained_parameters(model).values())
-    nested = packing_settings(model_config).get("bnb_4bit_use_double_quant")
-    return ModelSize(
-        linears, vision, total - linears - experts, trained, config.use_ema + config.use_swa,
-        NESTED_NF4_BYTES if nested else NF4_BYTES, experts, routed)

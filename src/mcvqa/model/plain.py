@@ -90,6 +90,11 @@ class PlainEncoder:
             target=answer_target(question, soft_votes=self.config.soft_votes),
         )
 
+    def adds_special_tokens(self, text: str) -> bool:
+        """Return whether the tokenizer adds its special tokens to a prompt: not a second start token to the template's."""
+        start = self.tokenizer.bos_token
+        return not (start and text.startswith(start))
+
     def inputs(self, texts: Sequence[str], photographs: Sequence[Image.Image | None]) -> dict[str, torch.Tensor]:
         """Make the model inputs of some prompts, padded on the right, so that no token attends to padding.
 
@@ -97,13 +102,11 @@ class PlainEncoder:
             texts: the prompts.
             photographs: one per prompt, or all None: not every processor accepts both in one call.
         """
-        start = self.tokenizer.bos_token
         present = [[photograph] for photograph in photographs if photograph is not None]
         try:
             inputs = self.processor(
                 text=list(texts), images=present or None, padding=True, padding_side="right", return_tensors="pt",
-                # if the template writes the start token, the tokenizer must not add a second one
-                add_special_tokens=not (start and texts[0].startswith(start)),
+                add_special_tokens=self.adds_special_tokens(texts[0]),
             )
         except ValueError as error:
             raise AlignmentError(

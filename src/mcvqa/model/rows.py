@@ -10,7 +10,6 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from mcvqa.base.informing import counted
 from mcvqa.config import Config
 from mcvqa.data.meta_choices import orders_around_fixed
 from mcvqa.data.paraphrase import paraphrase
@@ -19,6 +18,7 @@ from mcvqa.model.batches import Batches
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.distributed import by_each, by_main, divided, interruptible, progress
 from mcvqa.model.fast.forward import Answering, AskedRows, Batch, collate, read_letters
+from mcvqa.model.halving import HalvingReader
 from mcvqa.model.memory import Trial, free_memory, measure_pass
 from mcvqa.model.text.encode import Encoder, Row
 from mcvqa.model.vision.features import FeatureStore
@@ -328,44 +328,6 @@ def read_rows(
         for i, values in zip(key, results, strict=True):
             logprobs[i] = values
     return logprobs
-
-
-@dataclass
-class HalvingReader:
-    """Scores batches, and halves them once the GPU's memory runs out.
-
-    Attributes:
-        most: largest number of rows in one forward pass.
-    """
-
-    model: Answering
-    dataset: ScoringRows
-    device: str
-    most: int
-
-    def read(self, key: tuple[int, ...], batch: AskedRows | None = None) -> list[np.ndarray]:
-        """Compute letter log-probabilities (K, C) of each row of `key`.
-
-        Args:
-            key: row numbers.
-            batch: the batch of these rows, if it is loaded already.
-        """
-        logprobs = self._within_memory(key, batch) if len(key) <= self.most else None
-        if logprobs is None:
-            middle = (len(key) + 1) // 2
-            logprobs = self.read(key[:middle]) + self.read(key[middle:])
-        return logprobs
-
-    def _within_memory(self, key: tuple[int, ...], batch: AskedRows | None) -> list[np.ndarray] | None:
-        try:
-            return read_letters(self.model, [self.dataset[key] if batch is None else batch], self.device)
-        except torch.cuda.OutOfMemoryError:
-            if len(key) == 1:
-                raise
-        self.most = (len(key) + 1) // 2
-        tqdm.write(f"  out of GPU memory: from now on {counted(self.most, 'row')} at a time")
-        free_memory()
-        return None
 
 
 NEVER = -1e4  # log-probability of a choice without text: it has a letter but cannot be the answer

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from mcvqa.base.files import read_json
 from mcvqa.config import ALL_LINEAR, Config
 from mcvqa.data.trained_on import TRAINED_ON
+from mcvqa.model.adapters import with_adapters
 from mcvqa.model.content import ADAPTER_CONFIG, ModelError, base_print, local_folder
-from mcvqa.model.load import family_of, with_adapters
+from mcvqa.model.family_choice import family_of
 from mcvqa.model.source import NAMED_TENSORS, empty_model
 
 ADAPTER_FILE = "adapter_model.safetensors"

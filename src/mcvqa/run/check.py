@@ -20,15 +20,19 @@ from mcvqa.data.folds import FoldError
 from mcvqa.data.language import with_prompt
 from mcvqa.data.meta_choices import fixed_positions
 from mcvqa.data.questions import Problem
+from mcvqa.model.adapters import vision_is_frozen
 from mcvqa.model.content import local_folder, require_model_folder
 from mcvqa.model.coverage import adapter_coverage
 from mcvqa.model.device import GIB, DeviceError, DevicePlan, plan_device
 from mcvqa.model.download import planned_download
 from mcvqa.model.families.family import FamilyError, feature_width, image_tokens
-from mcvqa.model.load import ModelSize, load_encoder, measure_model, path_note, place_model, vision_is_frozen
+from mcvqa.model.family_choice import path_note
+from mcvqa.model.load import load_encoder
 from mcvqa.model.memory import MARGIN, less_memory, settings_plan
+from mcvqa.model.placement import place_model
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker, training_orders
+from mcvqa.model.size import ModelSize, measure_model
 from mcvqa.model.source import ModelError, read_model_config, require_whole_model, weights_are_here, without_hub
 from mcvqa.model.start import require_start_fits
 from mcvqa.model.text.encode import Encoder

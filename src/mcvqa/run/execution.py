@@ -25,7 +25,8 @@ from mcvqa.base.informing import counted
 from mcvqa.config import Config, settings_hash
 from mcvqa.model.device import DevicePlan, plan_device
 from mcvqa.model.distributed import by_each, by_main
-from mcvqa.model.load import load_encoder, measure_model
+from mcvqa.model.load import load_encoder
+from mcvqa.model.size import measure_model
 from mcvqa.run.dataset import RunData, read_data
 from mcvqa.run.folds import split_rows
 from mcvqa.run.lengths import require_rows_fit

@@ -54,7 +54,10 @@ def _cells(split: str, table: Any) -> Cells:
         raise DataError(f"{split} is a {kind}; a pandas DataFrame or a datasets.Dataset is expected.")
     if hasattr(table, "features"):
         frame = with_class_names(frame, table.features.to_dict())
-    return cells_of_frame(Path(f"{split} (in memory)"), frame.apply(lambda column: column.map(_picture_as_bytes)))
+    cells = cells_of_frame(Path(f"{split} (in memory)"), frame.apply(lambda column: column.map(_picture_as_bytes)))
+    if not cells.records:
+        raise DataError(f"{cells.path} has no rows.")
+    return cells
 
 
 def _picture_as_bytes(value: Any) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 from mcvqa.config import Config
 from mcvqa.data.questions import Question
 from mcvqa.model.device import GIB, DevicePlan
-from mcvqa.model.load import ModelSize
 from mcvqa.model.memory import settings_plan
 from mcvqa.model.plain import PlainEncoder
 from mcvqa.model.rows import Maker, RowMaker, wordiest
+from mcvqa.model.size import ModelSize
 from mcvqa.model.text.encode import Encoder
 from mcvqa.run.alignment import maker_without_weights
 from mcvqa.run.dataset import RunData

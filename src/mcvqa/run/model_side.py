@@ -13,19 +13,14 @@ from torch import nn
 from mcvqa.base.informing import counted
 from mcvqa.config import Config
 from mcvqa.data.images import ImageRecord
+from mcvqa.model.adapters import vision_is_frozen
 from mcvqa.model.device import DevicePlan
 from mcvqa.model.distributed import by_each, by_main, is_main_process, process_share
 from mcvqa.model.families.family import feature_width, image_tokens
-from mcvqa.model.load import (
-    BaseModel,
-    load_base,
-    path_note,
-    place_model,
-    read_model_config,
-    remove_adapters,
-    vision_is_frozen,
-)
+from mcvqa.model.family_choice import path_note
+from mcvqa.model.load import BaseModel, load_base, read_model_config, remove_adapters
 from mcvqa.model.memory import MemoryPlan, free_memory
+from mcvqa.model.placement import place_model
 from mcvqa.model.plain import PlainEncoder, PlainMaker
 from mcvqa.model.rows import Maker, RowMaker
 from mcvqa.model.text.encode import Encoder

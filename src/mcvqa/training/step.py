@@ -17,10 +17,11 @@ from torch import nn
 from torch.nn import Parameter
 
 from mcvqa.config import Config
+from mcvqa.model.adapters import trained_parameters
 from mcvqa.model.distributed import by_each, own_share
 from mcvqa.model.fast.forward import Answering, AskedRows, answer_loss
 from mcvqa.model.fast.overflow import OverflowInModel
-from mcvqa.model.load import make_trainable, trained_parameters
+from mcvqa.model.load import make_trainable
 from mcvqa.model.memory import free_memory, random_state, set_random_state
 from mcvqa.training.average import WeightAverage
 from mcvqa.training.job import FoldJob, StepPlan
