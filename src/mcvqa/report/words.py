@@ -26,7 +26,7 @@ REPORT_WORDS = {
     "expected": ("테스트 {n:,}행 예상 정확도", "expected on {rows}"), "interval": ("95% 구간", "95% interval"),
     "handed_in": (
         "제출할 파일은 실행 {run}의 답({source})입니다. {accuracy}. 아래 수치는 이 실행의 것입니다.",
-        "The submission contains {source} of the run {run}: {accuracy}. The figures below are those of this run.",
+        "The submission contains the answers of the run {run} ({source}): {accuracy}. The figures below are those of this run.",
     ),
     "accuracy_is": ("정확도 {accuracy}", "accuracy {accuracy}"), "not_known": ("정확도 알 수 없음", "accuracy unknown"),
     "about_points": ("약 {points:.1f}점", "about {points:.1f} points"), "few_points": ("0.1점 미만", "less than 0.1 points"),
