@@ -574,7 +574,10 @@ KOREAN = {
     "The processor of {} could not be loaded: {}\nMany processors need torchvision (in the version that matches torch), num2words or timm: pip install 'mcvqa[vlm]'.": "{}의 프로세서를 불러오지 못했습니다: {}\n프로세서에 따라 torchvision(torch에 맞는 버전), num2words, timm이 필요합니다: pip install 'mcvqa[vlm]'.",
     "The adapters in {} do not belong to this model: {} tensors differ or are missing, first {}. Delete the folder and train this fold again, or set model_id to the model that they were made for.": "{}의 어댑터는 이 모델의 것이 아닙니다: 텐서 {}개가 다르거나 없습니다. 예: {}. 폴더를 "
     "지우고 이 폴드를 다시 학습하거나, model_id에 그 어댑터의 모델을 적으세요.",
-    "{} cuts pictures into patches in another way than Qwen's image processors.": "{}은 Qwen의 이미지 프로세서와 다르게 사진을 패치로 나눕니다.",
+    "The image processor ({}) does not turn pictures into patches of {} pixels, {} x {} to a token, as Qwen's do. "
+    "Is preprocessor_config.json the model's? Copy or download the folder again.":
+        "이미지 프로세서({})가 사진을 Qwen의 것처럼 {}픽셀 패치로(토큰 하나에 {} x {}) 바꾸지 않습니다. preprocessor_config.json이 "
+        "이 모델의 것인가요? 폴더를 다시 복사하거나 내려받으세요.",
     "{} pads on the left although it is asked to pad on the right.": "{}은 오른쪽 패딩을 지정해도 왼쪽에 패딩합니다.",
     "The letters have different tokens after a prompt with a picture and after one without.":
         "글자의 토큰이 사진이 있는 프롬프트 뒤와 없는 프롬프트 뒤에서 다릅니다.",

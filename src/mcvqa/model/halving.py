@@ -1,4 +1,4 @@
-"""Scores batches, and halves them once the GPU's memory runs out."""
+"""Halves batches of rows that do not fit into memory."""
 from dataclasses import dataclass
 
 import numpy as np

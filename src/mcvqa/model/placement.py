@@ -1,4 +1,4 @@
-"""Decides where the layers of a model go: on one GPU or, if it is larger, on several, one stage each."""
+"""Decides where the layers of a model go: on one GPU or, one stage each, on several."""
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Counts the weights of a model without loading them, and decides whether they are loaded in 4 bits."""
+"""Counts the weights of a model without loading them, and decides whether they have 4 bits."""
 from dataclasses import dataclass, replace
 from typing import Any
 

@@ -40,9 +40,6 @@ def level_values(processor: Any, patch: int, merge: int) -> torch.Tensor:
     Args:
         processor: the model's image processor.
         patch, merge: see `cut_patches`.
-
-    Raises:
-        ModelError: the processor cuts pictures in another way.
     """
     side = patch * merge
     width = side * math.ceil(256 / side**2)  # room for all levels
@@ -54,8 +51,6 @@ def level_values(processor: Any, patch: int, merge: int) -> torch.Tensor:
     levels = torch.empty(3, 256)
     for values, of_levels in zip(inputs.unflatten(1, (3, -1)), raw.unflatten(1, (3, -1)).long(), strict=True):
         levels.scatter_(1, of_levels, values)
-    if not torch.equal(cut_patches(torch.from_numpy(picture), levels, patch, merge), inputs):
-        raise ModelError(f"{type(processor).__name__} cuts pictures into patches in another way than Qwen's image processors.")
     return levels
 
 
@@ -68,6 +63,9 @@ class ImageInputs:
         processor: the model's image processor.
         image_size: images are resized to about image_size² pixels.
         patch, merge: side of a patch in pixels; side of the square of patches that is merged into one token.
+
+    Raises:
+        ModelError: the processor makes other patches.
     """
 
     def __init__(
@@ -75,7 +73,26 @@ class ImageInputs:
     ) -> None:
         self.records, self.processor = records, processor
         self.image_size, self.patch, self.merge = image_size, patch, merge
-        self.levels = level_values(processor, patch, merge)
+        try:
+            self.levels = level_values(processor, patch, merge)
+            same = self._same_as_processor()
+        except (ValueError, RuntimeError):  # patches of another size, in the processor or here
+            same = False
+        if not same:
+            raise ModelError(
+                f"The image processor ({type(processor).__name__}) does not turn pictures into patches of {patch} "
+                f"pixels, {merge} x {merge} to a token, as Qwen's do. Is preprocessor_config.json the model's? Copy or "
+                "download the folder again."
+            )
+
+    def _same_as_processor(self) -> bool:
+        """Return whether a picture of several tokens each way becomes the same patches."""
+        side = self.patch * self.merge
+        picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6 * side, 9 * side, 3), dtype=np.uint8))
+        scale = 4 * side / self.image_size
+        area = dict.fromkeys(("shortest_edge", "longest_edge"), self.pixels(scale))
+        inputs = self.processor(images=[picture], size=area, return_tensors="pt")["pixel_values"]
+        return torch.equal(self.patches_of(picture, scale), inputs)
 
     @classmethod
     def of_model(
