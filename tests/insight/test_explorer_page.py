@@ -94,6 +94,12 @@ class Tab:
         self.page.goto(file.as_uri())
         self.page.wait_for_selector("#list .row img[src]")
 
+    def open_again(self) -> None:
+        """Once the browser has what the page keeps: it is written a moment later, and another process may show the page then."""
+        self.page.wait_for_timeout(500)
+        self.page.reload()
+        self.page.wait_for_selector("#list .row img[src]")
+
     def ids(self) -> list[str]:
         """Of the rows in sight, from the top."""
         return self.page.eval_on_selector_all(
@@ -272,7 +278,7 @@ def test_a_downloaded_row_is_byte_for_byte_as_the_audit_writes_it(tab, one_run, 
 def test_decisions_outlive_the_tab_and_can_be_withdrawn(browser, one_run, folder, tmp_path):
     tab = Tab(browser, folder / "one.html")
     tab.press("d", "d")
-    tab.page.reload()
+    tab.open_again()
     tab.page.wait_for_selector("#list .row img[src]")
     assert tab.page.inner_text("#decided-count") == "2"
     tab.choose("decision", "drop")
@@ -343,7 +349,7 @@ def test_korean_and_english(browser, one_run, folder):
     assert "44 / 44행" in tab.count() and "그래서" in tab.page.inner_text(".reason")
     tab.page.click('[data-language="en"]')
     assert tab.count().startswith("44 of 44 rows") and "because" in tab.page.inner_text(".reason")
-    tab.page.reload()
+    tab.open_again()
     assert tab.page.evaluate("document.documentElement.lang") == "en", "as was chosen"
     tab.close()
 
